@@ -1,0 +1,31 @@
+"""What a user can cause, one class per kind; every message is one line: the fact, then the remedy."""
+
+from __future__ import annotations
+
+
+class TurboError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class TextError(TurboError):
+    """The text cannot be spoken."""
+
+
+class AudioError(TurboError):
+    """A reference clip cannot be used, or audio cannot be written."""
+
+
+class VoiceError(TurboError):
+    """A saved voice cannot be used."""
+
+
+class ModelFolderError(TurboError):
+    """A model folder or checkpoint is absent, damaged or of another kind."""
+
+
+class DownloadError(TurboError):
+    """A file could not be had from the Hub."""
+
+
+class OptionError(TurboError, ValueError):
+    """An option is outside of its range."""

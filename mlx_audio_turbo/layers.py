@@ -1,0 +1,73 @@
+"""The modules that several networks share, over the kernels of ``ops``."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import ops
+
+
+class Conv1d(nn.Module):
+    """1-D convolution of (batch, time, channels); ``padding`` may be (left, right)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__()
+        self.weight = mx.zeros((outputs, kernel, inputs // groups))
+        if bias:
+            self.bias = mx.zeros((outputs,))
+        self._stride, self._padding = stride, padding
+        self._dilation, self._groups = dilation, groups
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return ops.conv1d(
+            x,
+            self.weight,
+            self.get("bias"),
+            stride=self._stride,
+            padding=self._padding,
+            dilation=self._dilation,
+            groups=self._groups,
+        )
+
+
+class ConvTranspose1d(nn.Module):
+    """Transposed 1-D convolution; weight (outputs, kernel, inputs)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, padding: int):
+        super().__init__()
+        self.weight = mx.zeros((outputs, kernel, inputs))
+        self.bias = mx.zeros((outputs,))
+        self._stride, self._padding = stride, padding
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return ops.conv_transpose1d(
+            x, self.weight, self.bias, stride=self._stride, padding=self._padding
+        )
+
+
+class ScaleShift(nn.Module):
+    """A batch norm at inference: running statistics and affine folded into x * weight + bias.
+
+    The fold happens in the converter, so that there is no training mode to be left in, and no
+    small variance to lose in half precision.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x * self.weight + self.bias

@@ -1,0 +1,74 @@
+"""What our side of the parity command is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+from safetensors import safe_open
+
+from mlx_audio_turbo.config import ModelConfig, from_dict
+from mlx_audio_turbo_convert import rules as conversion
+
+
+@dataclass
+class Context:
+    """The same checkpoint and clips as the reference had, and the tensors that it recorded."""
+
+    checkpoint: Path
+    clips: list[Path]
+    stand_ins: Path | None
+    recorded: Path
+    small: bool = False
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        values = json.loads((self.checkpoint / "config.json").read_text())["architecture"]
+        return from_dict(ModelConfig, values, where="architecture")
+
+    def reference(self, part: str) -> dict[str, np.ndarray]:
+        """What the reference's ``record`` of ``part`` gave."""
+        with np.load(self.recorded / f"{part}.npz") as file:
+            return dict(file)
+
+    def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
+        """The same normal float32 inputs that the reference's side draws."""
+        return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+    @property
+    def t3_file(self) -> str:
+        (path,) = sorted(self.checkpoint.glob("t3_*.safetensors"))
+        return path.name
+
+
+def load_network(
+    module: nn.Module,
+    rules: Sequence[conversion.Rule | conversion.Drop],
+    path: Path,
+    *,
+    source_prefix: str = "",
+    target_prefix: str = "",
+) -> None:
+    """Fill ``module`` from an upstream file through the converter's own rules, strictly.
+
+    Only the tensors under ``source_prefix`` are looked at; targets lose ``target_prefix``.
+    """
+    with safe_open(path, "np") as file:
+        names = [name for name in file.keys() if name.startswith(source_prefix)]
+        shapes = {
+            target_prefix + name: tuple(array.shape)
+            for name, array in tree_flatten(module.parameters())
+        }
+        plan = conversion.plan(rules, names)
+        loaded = [
+            (name.removeprefix(target_prefix), mx.array(array.astype(np.float32)))
+            for name, array in conversion.apply(plan, file.get_tensor, shapes)
+        ]
+    module.load_weights(loaded, strict=True)

@@ -1,0 +1,48 @@
+"""What the reference's side of the parity command is given. Runs under torch, without MLX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Context:
+    """One recording.
+
+    checkpoint: folder in the upstream layout, with a ``config.json`` whose ``"architecture"`` holds
+        the sizes (the fields of ``mlx_audio_turbo.config.ModelConfig``).
+    clips: reference clips, any length over 5 s.
+    stand_ins: folder with trained weights for the two speaker networks, or None.
+    small: record few frames and steps, for the tensors kept in the repository.
+    """
+
+    checkpoint: Path
+    clips: list[Path]
+    stand_ins: Path | None = None
+    small: bool = False
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        return json.loads((self.checkpoint / "config.json").read_text())["architecture"]
+
+    def weights(self, filename: str) -> dict[str, Any]:
+        """A checkpoint file's tensors as torch tensors, float32."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(str(self.checkpoint / filename))
+        return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+    @property
+    def t3_file(self) -> str:
+        (path,) = sorted(self.checkpoint.glob("t3_*.safetensors"))
+        return path.name
+
+    def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
+        """Normal float32 inputs that both sides can draw."""
+        return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
