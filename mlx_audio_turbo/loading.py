@@ -1,0 +1,173 @@
+"""A folder, a Hub repository or ``tiny`` → networks, tokenizer and configuration.
+
+The only module of the library that reads the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import platformdirs
+from safetensors import SafetensorError, safe_open
+
+from . import ops
+from .config import ModelConfig, from_dict
+from .errors import DownloadError, ModelFolderError
+from .networks import Networks, parameter_shapes
+from .text import TextTokenizer
+
+DEFAULT_MODEL = "ResembleAI/chatterbox-turbo"
+"""The official checkpoint; converted once, then loaded from the cache."""
+MODEL_TYPE = "chatterbox_turbo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FOLDER_FILES = ["config.json", "model*.safetensors", "tokenizer*.json"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a folder holds, ready to run."""
+
+    networks: Networks
+    tokenizer: TextTokenizer
+    config: ModelConfig
+    folder: Path
+    family: str
+    trained: bool
+    dtype: mx.Dtype
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``MLX_AUDIO_TURBO_CACHE`` or the user's cache."""
+    chosen = os.environ.get("MLX_AUDIO_TURBO_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("mlx_audio_turbo"))
+
+
+def resolve(model: str | Path) -> Path:
+    """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
+
+    A checkpoint in the upstream layout, local or on the Hub, is converted once into the cache.
+
+    Raises:
+        ModelFolderError: no such folder, and not a name that the Hub could know.
+        DownloadError: the Hub could not be reached and the cache does not hold the model.
+    """
+    if str(model) == "tiny":
+        return _converter("tiny").ensure(cache_folder())
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if folder.exists():
+            raise ModelFolderError(f"{folder} is a file; give the folder that holds config.json")
+        if not _HUB_ID.fullmatch(str(model)):
+            raise ModelFolderError(
+                f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, "
+                "or 'tiny'"
+            )
+        folder = _download(str(model))
+    if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
+        return folder
+    return _converter("folder").ensure(folder, cache_folder())
+
+
+def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
+    """Read a model folder strictly.
+
+    Args:
+        dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU, where half
+            precision has no fast path.
+
+    Raises:
+        ModelFolderError: a file is absent or damaged; a tensor is missing, extra or misshapen.
+    """
+    values = _read_config(folder)
+    config = from_dict(ModelConfig, values["architecture"], where="architecture")
+    dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
+    networks = Networks(config)
+    _load_weights(networks, folder / "model.safetensors", parameter_shapes(config), dtype)
+    return LoadedModel(
+        networks=networks,
+        tokenizer=TextTokenizer(folder / "tokenizer.json"),
+        config=config,
+        folder=folder,
+        family=str(values.get("family", MODEL_TYPE)),
+        trained=bool(values.get("source", {}).get("trained", True)),
+        dtype=dtype,
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelFolderError(f"{folder} has no config.json; convert the model again")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelFolderError(f"{path} cannot be read ({error}); convert it again") from None
+    kind = values.get("model_type") if isinstance(values, dict) else None
+    if kind != MODEL_TYPE or "architecture" not in values:
+        raise ModelFolderError(
+            f"{path} describes {kind or 'no known model'}, not a {MODEL_TYPE} folder of this "
+            "converter; convert the model with mlx_audio_turbo.convert"
+        )
+    return values
+
+
+def _load_weights(
+    networks: Networks, path: Path, shapes: dict[str, tuple[int, ...]], dtype: mx.Dtype
+) -> None:
+    if not path.is_file():
+        raise ModelFolderError(f"{path.parent} has no {path.name}; convert the model again")
+    try:
+        with safe_open(path, "np") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFolderError(f"{path} is damaged ({error}); convert the model again") from None
+    for what, names in (
+        ("lacks", sorted(set(shapes) - set(found))),
+        ("has the unknown tensor", sorted(set(found) - set(shapes))),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelFolderError(f"{path} {what} {names[0]}{more}; convert the model again")
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            raise ModelFolderError(
+                f"{path}: {name} has shape {found[name]}, config.json wants {shape}; convert the "
+                "model again"
+            )
+    weights = mx.load(str(path))
+    assert isinstance(weights, dict)
+    # Tensor by tensor: what is on disk in another precision must not stand in memory twice.
+    loaded = []
+    for name in shapes:
+        array = weights.pop(name).astype(dtype)
+        mx.eval(array)
+        loaded.append((name, array))
+    networks.load_weights(loaded, strict=True)
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if repository in _converter("upstream").REPOSITORIES:
+        return _converter("upstream").download(repository)
+    try:
+        return Path(snapshot_download(repository, allow_patterns=_FOLDER_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DownloadError(
+            f"{repository} could not be downloaded ({reason}); check the name and the network, or "
+            "give a folder"
+        ) from None
+
+
+def _converter(module: str) -> Any:
+    """A module of the converter, which the run time only knows when a model must be made."""
+    return importlib.import_module(f"mlx_audio_turbo_convert.{module}")

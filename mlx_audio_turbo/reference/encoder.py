@@ -1,0 +1,82 @@
+"""A reference clip → :class:`Voice`.
+
+Two resamplers run on purpose, as in the reference: soxr over the whole clip for T3's side, and a
+windowed sinc over the first ten seconds for S3Gen's side.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+
+from ..audio.loudness import normalize_loudness
+from ..audio.resample import resample_sinc, resample_soxr
+from ..config import (
+    ENCODER_SAMPLE_RATE,
+    FRAMES_PER_TOKEN,
+    MIN_REFERENCE_SECONDS,
+    S3GEN_PROMPT_SECONDS,
+    SAMPLE_RATE,
+    T3_PROMPT_SECONDS,
+)
+from ..errors import AudioError
+from ..voice import Voice
+from . import features
+from .campplus import CAMPlus
+from .s3_tokenizer import S3Tokenizer
+from .voice_encoder import VoiceEncoder
+
+MEL_FRAMES_PER_TOKEN = 4
+"""Frames of the S3 tokenizer's log-mel (100 Hz) behind one token (25 Hz)."""
+
+
+def encode(
+    samples: np.ndarray,
+    *,
+    s3_tokenizer: S3Tokenizer,
+    voice_encoder: VoiceEncoder,
+    speaker_encoder: CAMPlus,
+    prompt_tokens: int,
+    normalize: bool,
+    family: str,
+) -> Voice:
+    """Encode a clip.
+
+    Args:
+        samples: (samples,) mono float32 at 24 kHz, longer than 5 s.
+        prompt_tokens: at most so many tokens prompt T3.
+        normalize: bring the clip to the reference's loudness first.
+
+    Raises:
+        AudioError: the clip is 5 s or shorter.
+    """
+    seconds = len(samples) / SAMPLE_RATE
+    if seconds <= MIN_REFERENCE_SECONDS:
+        raise AudioError(
+            f"the reference clip is {seconds:.2f} s long; give one of more than "
+            f"{MIN_REFERENCE_SECONDS} s (10 to 15 s is best)"
+        )
+    if normalize:
+        samples = normalize_loudness(samples, SAMPLE_RATE)
+    clip_16k = resample_soxr(samples, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
+    prompt = samples[: S3GEN_PROMPT_SECONDS * SAMPLE_RATE]
+    prompt_16k = resample_sinc(prompt, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
+
+    mel = features.prompt_mel(prompt)
+    tokens = _tokens(s3_tokenizer, features.s3_log_mel(prompt_16k))
+    # Two mel frames a token, always: an odd frame left over would shift every length after it.
+    count = min(len(tokens), len(mel) // FRAMES_PER_TOKEN)
+    fbank = features.kaldi_fbank(prompt_16k)
+    t3_mel = features.s3_log_mel(clip_16k[: T3_PROMPT_SECONDS * ENCODER_SAMPLE_RATE])
+    return Voice(
+        speaker_embedding=np.array(voice_encoder.embed(mx.array(features.voice_mel(clip_16k)))),
+        t3_prompt_tokens=_tokens(s3_tokenizer, t3_mel[: MEL_FRAMES_PER_TOKEN * prompt_tokens]),
+        s3gen_prompt_tokens=tokens[:count],
+        s3gen_prompt_mel=mel[: FRAMES_PER_TOKEN * count],
+        x_vector=np.array(speaker_encoder(mx.array(fbank)[None])[0].astype(mx.float32)),
+        family=family,
+    )
+
+
+def _tokens(s3_tokenizer: S3Tokenizer, log_mel: np.ndarray) -> np.ndarray:
+    return np.array(s3_tokenizer(mx.array(log_mel)[None])[0])

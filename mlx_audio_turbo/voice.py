@@ -1,0 +1,116 @@
+"""A voice as a value: what the networks need to know of a speaker, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .atomic import replacing
+from .errors import VoiceError
+
+_FORMAT = "mlx_audio_turbo.voice"
+_TENSORS = {
+    "speaker_embedding": "t3.speaker_emb",
+    "t3_prompt_tokens": "t3.cond_prompt_speech_tokens",
+    "s3gen_prompt_tokens": "gen.prompt_token",
+    "s3gen_prompt_mel": "gen.prompt_feat",
+    "x_vector": "gen.embedding",
+}
+"""Field by field the names that converted folders use in ``conds.safetensors``, batch of one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """One speaker, immutable; made by ``ChatterboxTurbo.encode_voice`` or :meth:`load`.
+
+    speaker_embedding: (256,) float32, unit length, from the VoiceEncoder; conditions T3.
+    t3_prompt_tokens: (at most 375,) int32 speech tokens of the first 15 s; T3's prompt.
+    s3gen_prompt_tokens: (P,) int32 speech tokens of the first 10 s, P at most 250.
+    s3gen_prompt_mel: (2 P, 80) float32 log-mel of the same; S3Gen's prompt.
+    x_vector: (192,) float32, from CAM++; S3Gen's speaker.
+    family: which models can speak with it; one voice serves Turbo and Nano alike.
+    """
+
+    speaker_embedding: np.ndarray
+    t3_prompt_tokens: np.ndarray
+    s3gen_prompt_tokens: np.ndarray
+    s3gen_prompt_mel: np.ndarray
+    x_vector: np.ndarray
+    family: str
+
+    def __post_init__(self) -> None:
+        for field in _TENSORS:
+            kind = np.int32 if field.endswith("tokens") else np.float32
+            array = np.array(getattr(self, field), dtype=kind)
+            if array.ndim != (2 if field == "s3gen_prompt_mel" else 1) or not array.size:
+                raise VoiceError(f"{field} of the voice has shape {array.shape}; make it again")
+            if not np.all(np.isfinite(array)):
+                raise VoiceError(f"{field} of the voice is not finite; make it again")
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+        if len(self.s3gen_prompt_mel) != 2 * len(self.s3gen_prompt_tokens):
+            raise VoiceError(
+                f"the voice has {len(self.s3gen_prompt_mel)} mel frames for "
+                f"{len(self.s3gen_prompt_tokens)} tokens, not two each; make it again"
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of all that is in the voice: equal voices, equal fingerprints."""
+        digest = hashlib.sha256(self.family.encode())
+        for field in _TENSORS:
+            digest.update(getattr(self, field).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Voice) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file, whole or not at all.
+
+        Raises:
+            VoiceError: the place cannot be written.
+        """
+        path = Path(path)
+        tensors = {
+            name: np.ascontiguousarray(getattr(self, field)[None])
+            for field, name in _TENSORS.items()
+        }
+        metadata = {"format": _FORMAT, "version": "1", "family": self.family}
+        try:
+            with replacing(path) as sibling:
+                sibling.write_bytes(save(tensors, metadata))
+        except OSError as error:
+            raise VoiceError(f"cannot write {path} ({error.strerror}); choose another place") from None
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Voice:
+        """Read a voice that :meth:`save` wrote.
+
+        Raises:
+            VoiceError: no such file, damaged, or not a voice.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise VoiceError(f"no voice file at {path}; make one with encode_voice(...).save(...)")
+        try:
+            with safe_open(path, "np") as file:
+                metadata = file.metadata() or {}
+                absent = sorted(set(_TENSORS.values()) - set(file.keys()))
+                if metadata.get("format") != _FORMAT or absent:
+                    raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
+                fields = {
+                    field: file.get_tensor(name)[0] for field, name in _TENSORS.items()
+                }
+        except (SafetensorError, OSError) as error:
+            raise VoiceError(f"{path} is damaged ({error}); make the voice again") from None
+        return cls(**fields, family=metadata.get("family", ""))
