@@ -1,0 +1,71 @@
+# Two commands set everything up: `make speak` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+REFERENCE_VENV ?= .venv-reference
+TEXT ?= Oh, that is hilarious! [chuckle] Um anyway, we do have a new model in store.
+CLIP ?= tests/data/1069-133699-0000.flac
+OUT ?= speech.wav
+
+# The MLX back end: none to choose on a Mac; a CUDA driver's major version; else the CPU.
+ifeq ($(shell uname -s),Darwin)
+BACKEND ?=
+else
+CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p')
+BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
+endif
+EXTRAS = $(if $(BACKEND),$(BACKEND),)
+
+.PHONY: speak test check parity goldens clean
+
+# MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
+# and the untrained tiny one, which says so, where it does not.
+speak: $(VENV)/.installed
+	@model="$(MODEL)"; \
+	if [ -z "$$model" ]; then \
+	  if $(VENV)/bin/python -c "import urllib.request as u; u.urlopen('https://huggingface.co', timeout=5)" 2>/dev/null; \
+	  then model=ResembleAI/chatterbox-turbo; \
+	  else model=tiny; echo "The Hub does not answer: speaking with the untrained model 'tiny'."; fi; \
+	fi; \
+	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" --ref_audio "$(CLIP)" --text "$(TEXT)" --output "$(OUT)"
+
+test: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -q
+
+check: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
+	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python
+
+goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
+	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python --goldens
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable ".$(if $(EXTRAS),[$(EXTRAS)],)"
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --editable ".[$(if $(EXTRAS),$(EXTRAS)$(comma),)dev]"
+	@touch $@ $(VENV)/.installed
+
+comma := ,
+
+# The PyTorch reference pins versions that clash with ours, so it lives apart. The wheel of
+# torchaudio wants CUDA; its Python parts (resampling, filter banks) run without its libraries.
+$(REFERENCE_VENV)/.installed:
+	$(PYTHON) -m venv $(REFERENCE_VENV)
+	$(REFERENCE_VENV)/bin/python -m pip install --quiet torch==2.13.0
+	$(REFERENCE_VENV)/bin/python -m pip install --quiet --no-deps \
+	  chatterbox-tts==0.1.7 s3tokenizer==0.3.0 torchaudio==2.11.0 resemble-perth
+	$(REFERENCE_VENV)/bin/python -m pip install --quiet transformers diffusers librosa soundfile \
+	  safetensors einops omegaconf conformer onnx pyloudnorm scipy spacy-pkuseg setuptools
+	rm -f $(REFERENCE_VENV)/lib/python3*/site-packages/torchaudio/lib/*.so
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(REFERENCE_VENV) .parity build *.egg-info
