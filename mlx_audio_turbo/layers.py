@@ -71,3 +71,8 @@ class ScaleShift(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return x * self.weight + self.bias
+
+
+def length_mask(lengths: mx.array, time: int) -> mx.array:
+    """True for the first ``lengths`` (B,) of ``time`` steps; gives (B, time)."""
+    return mx.arange(time) < lengths[:, None]

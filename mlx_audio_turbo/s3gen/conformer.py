@@ -1,0 +1,180 @@
+"""UpsampleConformerEncoder: embedded speech tokens at 25 Hz to hidden frames at 50 Hz.
+
+Pre-norm transformer blocks with the relative positions of Transformer-XL (Dai et al., 2019,
+appendix B) in ESPnet's layout, a look-ahead of a few tokens before them and a doubling of the rate
+half way. Reference: chatterbox's ``s3gen/transformer``.
+
+Dimensions: B batch, T tokens or frames, C width, H heads, D head width, F feed-forward width.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from .. import ops
+from ..config import FRAMES_PER_TOKEN, EncoderConfig
+from ..layers import Conv1d, length_mask
+
+BLOCK_NORM_EPS = 1e-12
+LEAKY_SLOPE = 0.01
+
+
+@lru_cache(maxsize=8)
+def relative_positions(time: int, width: int) -> mx.array:
+    """Sinusoids of the distances time - 1 down to 1 - time; gives (2 * time - 1, width), float32.
+
+    Sines stand in the even channels and cosines in the odd ones (Vaswani et al., 2017).
+    """
+    distances = np.arange(time - 1, -time, -1, dtype=np.float64)
+    rates = np.exp(np.arange(0, width, 2) * -(math.log(10_000.0) / width))
+    angles = distances[:, None] * rates
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    return mx.array(table.reshape(len(distances), width).astype(np.float32))
+
+
+def relative_shift(scores: mx.array) -> mx.array:
+    """Scores by distance (B, H, T, 2T - 1) to scores by key (B, H, T, T).
+
+    Row i wants the distances i - j, which stand at column T - 1 - i + j: each row starts one
+    column further left, so that the result is a view with a shorter row stride.
+    """
+    batch, heads, time, distances = scores.shape
+    return mx.as_strided(
+        scores,
+        (batch, heads, time, time),
+        (heads * time * distances, time * distances, distances - 1, 1),
+        time - 1,
+    )
+
+
+class RelativeAttention(nn.Module):
+    """Softmax of ((q + u) k + (q + v) p) / sqrt(D), p being the position of each distance."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        width = config.width
+        self._heads, self._scale = config.heads, config.head_dim**-0.5
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.v = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.pos = nn.Linear(width, width, bias=False)
+        self.bias_u = mx.zeros((config.heads, config.head_dim))
+        self.bias_v = mx.zeros((config.heads, config.head_dim))
+
+    def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
+        batch, time, width = x.shape
+        q, k, v, p = (
+            y.reshape(*y.shape[:-1], self._heads, -1)
+            for y in (self.q(x), self.k(x), self.v(x), self.pos(positions))
+        )
+        # The fused kernel knows one bias per score: the whole position term goes in as its mask.
+        by_distance = ((q + self.bias_v) * self._scale).swapaxes(1, 2) @ p.transpose(1, 2, 0)
+        bias = relative_shift(by_distance)
+        if mask is not None:
+            bias = mx.where(mask[:, None, None], bias, mx.finfo(bias.dtype).min)
+        y = ops.attention(
+            (q + self.bias_u).swapaxes(1, 2),
+            k.swapaxes(1, 2),
+            v.swapaxes(1, 2),
+            scale=self._scale,
+            mask=bias,
+        )
+        return self.out(y.swapaxes(1, 2).reshape(batch, time, width))
+
+
+class FeedForward(nn.Module):
+    """C to F to C with SiLU between."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.linear1 = nn.Linear(config.width, config.feed_forward)
+        self.linear2 = nn.Linear(config.feed_forward, config.width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.linear2(ops.silu(self.linear1(x)))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added to its input."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, eps=BLOCK_NORM_EPS)
+        self.attention = RelativeAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.width, eps=BLOCK_NORM_EPS)
+        self.feed_forward = FeedForward(config)
+
+    def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
+        x = x + self.attention(self.attention_norm(x), positions, mask)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Embed(nn.Module):
+    """Linear and norm, scaled by sqrt(C) as inputs with added positions once were."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+        self._scale = math.sqrt(width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.norm(self.linear(x)) * self._scale
+
+
+class Lookahead(nn.Module):
+    """Lets each token hear the next few, the only convolution that is not causal."""
+
+    def __init__(self, width: int, tokens: int):
+        super().__init__()
+        self.conv1 = Conv1d(width, width, tokens + 1, padding=(0, tokens))
+        self.conv2 = Conv1d(width, width, 3, padding=(2, 0))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x + self.conv2(ops.leaky_relu(self.conv1(x), LEAKY_SLOPE))
+
+
+class UpsampleConformerEncoder(nn.Module):
+    """Embedded tokens (B, T, C) to frames (B, 2T, C)."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        width = config.width
+        self.embed = Embed(width)
+        self.lookahead = Lookahead(width, config.lookahead)
+        self.blocks = [Block(config) for _ in range(config.blocks)]
+        kernel = 2 * FRAMES_PER_TOKEN + 1
+        self.upsample = Conv1d(width, width, kernel, padding=(kernel - 1, 0))
+        self.up_embed = Embed(width)
+        self.up_blocks = [Block(config) for _ in range(config.up_blocks)]
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+
+    def __call__(self, x: mx.array, lengths: mx.array | None = None) -> mx.array:
+        """Encode ``x`` (B, T, C); gives (B, 2T, C).
+
+        Args:
+            lengths: valid tokens of each item (B,); None where all are. What stands past an item's
+                end changes nothing before it, and the frames there mean nothing.
+        """
+        mask = None if lengths is None else length_mask(lengths, x.shape[1])
+        x = self.embed(x)
+        if mask is not None:
+            # The look-ahead of an item's last tokens has to find the silence it would find alone.
+            x = mx.where(mask[..., None], x, 0)
+        x = self._through(self.blocks, self.lookahead(x), mask)
+        x = self.upsample(mx.repeat(x, FRAMES_PER_TOKEN, axis=1))
+        mask = None if lengths is None else length_mask(FRAMES_PER_TOKEN * lengths, x.shape[1])
+        return self.norm(self._through(self.up_blocks, self.up_embed(x), mask))
+
+    @staticmethod
+    def _through(blocks: list[Block], x: mx.array, mask: mx.array | None) -> mx.array:
+        positions = relative_positions(x.shape[1], x.shape[2]).astype(x.dtype)
+        for block in blocks:
+            x = block(x, positions, mask)
+        return x
