@@ -3,7 +3,12 @@ the frames are cut into windows."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import mlx.core as mx
+
+from .config import SAMPLES_PER_FRAME
 
 BLOCK = 64
 """Frames that share one key; a window draws whole blocks and cuts."""
@@ -11,8 +16,7 @@ BLOCK = 64
 
 def fold(key: mx.array, index: int) -> mx.array:
     """A key of its own for ``index``, hashed from ``key``."""
-    mixed = mx.random.bits((2,), key=key + mx.array([0, index], mx.uint32))
-    return mixed.astype(mx.uint32)
+    return mx.random.bits((2,), key=key + mx.array([0, index], mx.uint32))
 
 
 def frame_normal(key: mx.array, start: int, frames: int, width: int) -> mx.array:
@@ -21,3 +25,25 @@ def frame_normal(key: mx.array, start: int, frames: int, width: int) -> mx.array
     blocks = [mx.random.normal((BLOCK, width), key=fold(key, i)) for i in range(first, last)]
     offset = start - first * BLOCK
     return mx.concatenate(blocks)[offset : offset + frames]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that rendering draws, from one key (2,)."""
+
+    key: mx.array
+
+    def flow(self, start: int, frames: int, mels: int) -> mx.array:
+        """(1, frames, mels): where the solver starts, of the frames from ``start`` on."""
+        return frame_normal(fold(self.key, 0), start, frames, mels)[None]
+
+    def phases(self, harmonics: int) -> mx.array:
+        """(1, harmonics + 1) within ±π: the source's start phases, zero for the fundamental."""
+        drawn = mx.random.uniform(-math.pi, math.pi, (1, harmonics), key=fold(self.key, 1))
+        return mx.concatenate([mx.zeros((1, 1)), drawn], axis=1)
+
+    def source(self, start: int, frames: int, harmonics: int) -> mx.array:
+        """(1, samples, harmonics + 1): the source's noise, of the frames from ``start`` on."""
+        width = SAMPLES_PER_FRAME * (harmonics + 1)
+        drawn = frame_normal(fold(self.key, 2), start, frames, width)
+        return drawn.reshape(1, frames * SAMPLES_PER_FRAME, harmonics + 1)
