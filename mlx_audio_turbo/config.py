@@ -7,8 +7,9 @@ keys are errors, so that a folder can never be read with a default that it was n
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, TypeVar
+from typing import Any, TypeVar
 
 from .errors import ModelFolderError
 
@@ -294,14 +295,14 @@ TINY = ModelConfig(
         width=64,
         layers=3,
         heads=4,
-        positions=2048,
+        positions=2560,
         text_vocabulary=276,
         speech_vocabulary=6563,
         speaker_embedding=256,
         prompt_tokens=375,
     ),
     s3_tokenizer=S3TokenizerConfig(
-        mels=128, width=64, heads=2, layers=2, memory_kernel=31, codebook_dims=8
+        mels=128, width=128, heads=2, layers=2, memory_kernel=31, codebook_dims=8
     ),
     voice_encoder=VoiceEncoderConfig(mels=40, hidden=32, layers=3, embedding=256),
     campplus=CAMPlusConfig(
@@ -322,10 +323,10 @@ TINY = ModelConfig(
         mels=80,
         speaker_embedding=192,
         encoder=EncoderConfig(
-            width=64, heads=2, feed_forward=128, blocks=2, up_blocks=1, lookahead=3
+            width=48, heads=2, feed_forward=96, blocks=2, up_blocks=1, lookahead=3
         ),
         estimator=EstimatorConfig(
-            channels=64, heads=2, head_dim=32, blocks=1, mid_blocks=2, steps=2
+            channels=32, heads=2, head_dim=16, blocks=1, mid_blocks=2, steps=2
         ),
     ),
     hift=dataclasses.replace(TURBO.hift, channels=64, f0_channels=64),
