@@ -1,0 +1,81 @@
+"""Keys and values of the positions that the transformer has seen.
+
+Dimensions: B batch, H heads, T time, D head width.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+BLOCK = 256
+"""Buffers grow by whole blocks of this many positions."""
+
+
+class LayerCache:
+    """Keys and values of one layer, each (B, H, capacity, D) of which ``offset`` are in use.
+
+    Time stands before head width, not after it: a slice of the first T positions is then a matrix
+    per head that a BLAS takes as it lies, for q @ k.T as for p @ v. Every other order makes MLX's
+    CPU backend copy the whole cache at each step (16 heads of 64 at 700 positions: 0.4 ms here,
+    5.6 ms for (B, T, H, D)). New rows are written in place as long as nobody shares the buffer.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self._keys: mx.array | None = None
+        self._values: mx.array | None = None
+
+    def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append (B, H, T, D) of each; gives all that is in use, (B, H, offset + T, D)."""
+        start, self.offset = self.offset, self.offset + keys.shape[2]
+        self._keys = _write(self._keys, keys, start)
+        self._values = _write(self._values, values, start)
+        return self._keys[:, :, : self.offset], self._values[:, :, : self.offset]
+
+    def copy(self) -> LayerCache:
+        """An independent cache that shares the buffers until one of the two writes."""
+        twin = LayerCache()
+        twin.offset = self.offset
+        # Item assignment moves an array object to new contents; the twin needs objects of its own.
+        twin._keys = None if self._keys is None else self._keys[...]
+        twin._values = None if self._values is None else self._values[...]
+        return twin
+
+
+def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
+    """``buffer`` with ``rows`` at ``start``, grown where they do not fit."""
+    batch, heads, time, width = rows.shape
+    if buffer is not None and start + time <= buffer.shape[2]:
+        buffer[:, :, start : start + time] = rows
+        return buffer
+    parts = [] if buffer is None else [buffer[:, :, :start]]
+    spare = -(start + time) % BLOCK
+    return mx.concatenate([*parts, rows, mx.zeros((batch, heads, spare, width), rows.dtype)], axis=2)
+
+
+class KeyValueCache:
+    """One :class:`LayerCache` per layer; all stand at the same offset."""
+
+    def __init__(self, layers: int):
+        self.layers = [LayerCache() for _ in range(layers)]
+
+    @property
+    def offset(self) -> int:
+        """How many positions are held."""
+        return self.layers[0].offset
+
+    def copy(self) -> KeyValueCache:
+        """An independent cache: a shared prefix is computed once and continued many times."""
+        twin = KeyValueCache(0)
+        twin.layers = [layer.copy() for layer in self.layers]
+        return twin
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Every buffer, for the caller to evaluate."""
+        return [
+            array
+            for layer in self.layers
+            for array in (layer._keys, layer._values)
+            if array is not None
+        ]

@@ -1,0 +1,94 @@
+"""From logits to the next speech token.
+
+The order is part of the model's sound: temperature, top-k, top-p, and the repetition penalty last,
+on what the filters kept. Dimensions: B batch, V speech ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How tokens are drawn.
+
+    temperature: divides the logits. 0 takes the likeliest token at every step (the reference
+        treats 0 as 1; a user who asks for 0 expects no chance at all).
+    top_k: how many of the likeliest tokens stay in the draw, with all that tie with the last of
+        them; 0 keeps every token.
+    top_p: the least likely tokens whose probabilities sum to at most ``1 - top_p`` leave the draw;
+        1 keeps every token.
+    repetition_penalty: a token spoken before has its score divided by this where positive and
+        multiplied where negative; 1 changes nothing.
+
+    Raises:
+        OptionError: a value is outside of its range.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 1000
+    top_p: float = 0.95
+    repetition_penalty: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise OptionError(f"temperature is {self.temperature}; give a number from 0 up")
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+            raise OptionError(f"top_k is {self.top_k}; give a whole number, or 0 for no limit")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p is {self.top_p}; give a number above 0 and up to 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise OptionError(
+                f"repetition_penalty is {self.repetition_penalty}; give a number above 0, "
+                "or 1 for none"
+            )
+
+
+def filter_logits(logits: mx.array, spoken: mx.array, options: SamplingOptions) -> mx.array:
+    """Scores (B, V) whose softmax is the distribution to draw from; what is out is -inf.
+
+    Args:
+        logits: (B, V), float32.
+        spoken: (B, V), true where the repetition penalty applies.
+        options: the temperature must not be 0, which leaves nothing to draw.
+    """
+    scores = logits / options.temperature
+    size = scores.shape[-1]
+    top_k = min(options.top_k or size, size)
+    if top_k < size or options.top_p < 1:
+        order = mx.argsort(scores, axis=-1)
+        rising = mx.take_along_axis(scores, order, axis=-1)
+        rising = mx.where(rising < rising[:, size - top_k, None], -mx.inf, rising)
+        if options.top_p < 1:
+            below = mx.cumsum(mx.softmax(rising, axis=-1), axis=-1) <= 1 - options.top_p
+            below[:, -1] = False
+            rising = mx.where(below, -mx.inf, rising)
+        scores = mx.put_along_axis(scores, order, rising, axis=-1)
+    penalty = options.repetition_penalty
+    penalised = mx.where(scores < 0, scores * penalty, scores / penalty)
+    return mx.where(spoken, penalised, scores)
+
+
+def sample(
+    logits: mx.array, spoken: mx.array, options: SamplingOptions, keys: mx.array
+) -> mx.array:
+    """Draw one id per row, (B,); ``keys`` (B, 2) holds a random key for each.
+
+    A row's draw depends on its own key and scores only, never on its neighbours.
+    """
+    if options.temperature == 0:
+        return mx.argmax(logits, axis=-1)
+    return _draw(filter_logits(logits, spoken, options), keys)
+
+
+_draw = mx.vmap(lambda scores, key: mx.random.categorical(scores, key=key))
+
+
+def mark(spoken: mx.array, ids: mx.array) -> mx.array:
+    """``spoken`` (B, V) with the ``ids`` (B,) marked too."""
+    return spoken | (mx.arange(spoken.shape[-1]) == ids[:, None])

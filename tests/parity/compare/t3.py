@@ -1,0 +1,150 @@
+"""T3 beside the reference: logits, greedy tokens, the distribution that is drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_map
+
+from mlx_audio_turbo.config import START_SPEECH, T3Config, from_dict, to_dict
+from mlx_audio_turbo.t3.decoding import generate
+from mlx_audio_turbo.t3.model import T3
+from mlx_audio_turbo.t3.sampling import SamplingOptions, filter_logits
+from mlx_audio_turbo_convert import rules as conversion
+from mlx_audio_turbo_convert.mapping.t3 import RULES
+
+from .. import seeded
+from ..inputs_t3 import SETTINGS, Sequence, logit_cases, nano_sizes, sequence, thin
+from ..rows import Row, max_abs, relative
+from .context import Context, load_network
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """The rows of T3 and of sampling; see the issue's table for the bounds."""
+    recorded, config = context.reference("t3"), context.config.t3
+    model = T3(config)
+    load_network(model, RULES, context.checkpoint / context.t3_file, target_prefix="t3.")
+    yield from _model_rows("T3 Turbo", model, _part(recorded, "turbo."), small=context.small)
+    yield _half_row(model, small=context.small)
+    del model
+    nano = nano_sizes(small=context.small)
+    model = T3(from_dict(T3Config, nano))
+    _load_arrays(model, seeded.t3_weights(nano, seed=2))
+    yield from _model_rows("T3 Nano", model, _part(recorded, "nano."), small=context.small)
+    yield from _sampling_rows(recorded, config.speech_vocabulary, small=context.small)
+
+
+def _part(recorded: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}
+
+
+def _load_arrays(model: T3, weights: Mapping[str, np.ndarray]) -> None:
+    shapes = {"t3." + name: tuple(x.shape) for name, x in tree_flatten(model.parameters())}
+    plan = conversion.plan(RULES, weights)
+    made = conversion.apply(plan, weights.__getitem__, shapes)
+    model.load_weights([(name.removeprefix("t3."), mx.array(x)) for name, x in made], strict=True)
+
+
+def _model_rows(
+    stage: str, model: T3, reference: Mapping[str, np.ndarray], *, small: bool
+) -> Iterator[Row]:
+    inputs = sequence(to_dict(model.config), small=small)
+    hidden, logits = _forced(model, inputs)
+    expected = reference["logits"]
+    ours = thin(logits, small=small)
+    yield Row(stage, "spread of the reference's logits", float(reference["spread"]), 1.0, True)
+    yield Row(stage, "spread of our logits", float(logits.std(axis=1).mean()), 1.0, True)
+    yield Row(stage, "hidden, prefill", relative(thin(hidden, small=small), reference["hidden"]), 1e-5)
+    yield Row(stage, "logits, prefill", relative(ours[0], expected[0]), 1e-5)
+    steps = [relative(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)]
+    yield Row(stage, f"logits, worst of {len(steps)} cached steps", max(steps), 1e-5)
+    tokens = generate(
+        model,
+        mx.array(inputs.text),
+        mx.array(inputs.speaker),
+        mx.array(inputs.prompt),
+        key=mx.random.key(0),
+        options=SamplingOptions(top_k=1),
+        max_tokens=inputs.greedy,
+        stop=False,
+    )
+    greedy = np.array(list(tokens))
+    differing = max_abs(greedy, reference["greedy"])
+    yield Row(stage, f"{inputs.greedy} greedy tokens, largest difference", differing, 0)
+
+
+def _forced(model: T3, inputs: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states of the prefill (T, C); logits after it and after each forced token (n, V)."""
+    cache = model.make_cache()
+    embeddings = mx.concatenate(
+        [
+            model.prefix(mx.array(inputs.speaker)[None], mx.array(inputs.prompt)[None]),
+            model.embed_text(mx.array(inputs.text)[None]),
+            model.embed_speech(mx.array([[START_SPEECH]])),
+        ],
+        axis=1,
+    )
+    first = hidden = model(embeddings, cache=cache)
+    logits = [np.array(model.logits(hidden[0, -1]))]
+    for token in inputs.forced:
+        hidden = model(model.embed_speech(mx.array([[token]])), cache=cache)
+        logits.append(np.array(model.logits(hidden[0, -1])))
+    return np.array(first[0]), np.stack(logits)
+
+
+def _half_row(model: T3, *, small: bool) -> Row:
+    """How often weights rounded to float16 leave the likeliest token as it is."""
+    sizes = to_dict(model.config)
+    inputs = sequence(sizes, small=small)
+    room = sizes["positions"] - 1 - inputs.prompt.size - inputs.text.size
+    forced = np.random.default_rng(12).integers(0, START_SPEECH, min(room, 1000))
+
+    def likeliest() -> np.ndarray:
+        embeddings = mx.concatenate(
+            [
+                model.prefix(mx.array(inputs.speaker)[None], mx.array(inputs.prompt)[None]),
+                model.embed_text(mx.array(inputs.text)[None]),
+                model.embed_speech(mx.array(forced)[None]),
+            ],
+            axis=1,
+        )
+        return np.array(mx.argmax(model.logits(model(embeddings)[0, -forced.size :]), axis=-1))
+
+    exact = likeliest()
+    whole = model.parameters()
+    model.update(tree_map(lambda x: x.astype(mx.float16).astype(mx.float32), whole))
+    agreement = float(np.mean(likeliest() == exact))
+    model.update(whole)
+    what = f"float16 weights: same likeliest token, {forced.size} positions"
+    return Row("T3 Turbo", what, agreement, 0.99, True)
+
+
+def _sampling_rows(
+    recorded: Mapping[str, np.ndarray], vocabulary: int, *, small: bool
+) -> Iterator[Row]:
+    for number, setting in enumerate(SETTINGS):
+        options = SamplingOptions(
+            temperature=setting.temperature,
+            top_k=setting.top_k,
+            top_p=setting.top_p,
+            repetition_penalty=setting.penalty,
+        )
+        kept = np.unpackbits(recorded[f"kept{number}"], axis=1, count=vocabulary).astype(bool)
+        expected, at = recorded[f"probabilities{number}"], 0
+        others, worst = 0, 0.0
+        cases = list(logit_cases(vocabulary, number, small=small))
+        for (logits, history), wanted in zip(cases, kept, strict=True):
+            spoken = np.zeros((1, vocabulary), bool)
+            spoken[0, history] = True
+            scores = filter_logits(mx.array(logits)[None], mx.array(spoken), options)
+            found = np.array(mx.softmax(scores, axis=-1))[0]
+            others += int(np.sum(np.isfinite(np.array(scores)[0]) != wanted))
+            theirs = np.zeros(vocabulary, np.float32)
+            theirs[wanted] = expected[at : at + wanted.sum()]
+            at += int(wanted.sum())
+            worst = max(worst, max_abs(found, theirs))
+        name = f"T {setting.temperature}, k {setting.top_k}, p {setting.top_p}, penalty {setting.penalty}"
+        yield Row("sampling", f"{name}: ids kept by one only, {len(cases)} draws", others, 0)
+        yield Row("sampling", f"{name}: probability, max", worst, 1e-6)

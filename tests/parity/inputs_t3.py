@@ -1,0 +1,102 @@
+"""What both sides feed to T3: pure numpy, drawn from seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+START_SPEECH = 6561
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One utterance: ``speaker`` (256,), ids of ``prompt``, ``text`` and ``forced`` speech."""
+
+    speaker: np.ndarray
+    prompt: np.ndarray
+    text: np.ndarray
+    forced: np.ndarray
+    greedy: int
+    """How many tokens to decode without chance."""
+
+
+def sequence(sizes: Mapping[str, Any], *, small: bool) -> Sequence:
+    """The utterance for a T3 of ``sizes`` (the fields of T3Config)."""
+    draw = np.random.default_rng(11)
+    speaker = draw.standard_normal(sizes["speaker_embedding"]).astype(np.float32)
+    return Sequence(
+        speaker=speaker / np.linalg.norm(speaker),
+        prompt=draw.integers(0, START_SPEECH, sizes["prompt_tokens"]),
+        text=draw.integers(0, sizes["text_vocabulary"], 40),
+        forced=draw.integers(0, START_SPEECH, 12 if small else 200),
+        greedy=40 if small else 200,
+    )
+
+
+def nano_sizes(*, small: bool) -> dict[str, Any]:
+    """Chatterbox Nano's T3, or one of its proportions that a unit test can afford."""
+    sizes = {
+        "width": 768,
+        "layers": 12,
+        "heads": 12,
+        "positions": 8196,
+        "text_vocabulary": 50_276,
+        "speech_vocabulary": 6563,
+        "speaker_embedding": 256,
+        "prompt_tokens": 375,
+    }
+    tiny = {"width": 96, "layers": 2, "heads": 6, "positions": 160, "text_vocabulary": 300}
+    return sizes | tiny | {"prompt_tokens": 25} if small else sizes
+
+
+def thin(x: np.ndarray, *, small: bool) -> np.ndarray:
+    """What of ``x`` (T, V) is stored: all, or few enough columns for the repository."""
+    return x[:, ::16] if small else x
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The reference's names for how to draw; ``cases`` logit vectors are tried with it."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    penalty: float
+    cases: int
+
+
+SETTINGS = (
+    Setting(0.8, 1000, 0.95, 1.2, 1000),
+    Setting(1.0, 50, 0.9, 1.0, 100),
+    Setting(1.3, 0, 0.8, 1.5, 100),
+    Setting(0.6, 200, 1.0, 1.1, 100),
+    Setting(1.0, 0, 1.0, 1.3, 100),
+    Setting(0.8, 1000, 0.05, 2.0, 100),
+    Setting(0.8, 1, 0.95, 1.2, 100),
+    Setting(0.9, 100_000, 0.999, 0.9, 100),
+)
+
+
+def logit_cases(
+    vocabulary: int, setting: int, *, small: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Logits (V,) of many spreads, half of them full of ties, with a history of ids (n,).
+
+    Every fifth history is the start token alone, as at the first draw.
+    """
+    draw = np.random.default_rng((7, setting))
+    cases = SETTINGS[setting].cases
+    for case in range(min(cases, 4) if small else cases):
+        spread, centre = draw.uniform(0.5, 5), draw.uniform(-3, 3)
+        logits = draw.standard_normal(vocabulary) * spread + centre
+        if case % 2:
+            logits = np.round(logits * 8) / 8
+        history = draw.integers(0, vocabulary - 1, draw.integers(1, 400))
+        likely = np.argsort(logits)[-20:]
+        history = np.concatenate([history, draw.choice(likely, 5)])
+        if case % 5 == 0:
+            history = np.array([START_SPEECH])
+        yield logits.astype(np.float32), history
