@@ -1,0 +1,115 @@
+"""The choice of BLAS: what is found, what is bound, what is said when nothing is."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mlx_audio_turbo import blas
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems keep MLX's own BLAS")
+
+
+def run(code: str, choice: str | None = None, **environment: str) -> str:
+    keep = {k: v for k, v in os.environ.items() if not k.endswith("NUM_THREADS")}
+    keep.pop("MLX_AUDIO_TURBO_BLAS", None)
+    if choice is not None:
+        keep["MLX_AUDIO_TURBO_BLAS"] = choice
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=keep | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+REPORT = "from mlx_audio_turbo import blas; s = blas.load(); print(s.description, '|', s.warning)"
+
+# GFLOP/s of a product: the bundled library reaches 5 at best, any other tens.
+SPEED = """
+import time, numpy as np
+import mlx.core as mx
+{before}
+mx.set_default_device(mx.cpu)
+a = mx.random.normal((384, 384), key=mx.random.key(1))
+best = 1e9
+for _ in range(8):
+    start = time.perf_counter()
+    product = a @ a
+    mx.eval(product)
+    best = min(best, time.perf_counter() - start)
+exact = np.array(a, np.float64) @ np.array(a, np.float64)
+assert np.abs(np.array(product) - exact).max() < 1e-4
+print(2 * 384**3 / best / 1e9)
+"""
+
+
+@linux
+def test_products_are_faster_though_mlx_was_imported_first() -> None:
+    plain = float(run(SPEED.format(before="")))
+    bound = float(
+        run(SPEED.format(before="from mlx_audio_turbo import blas; blas.load()"), "openblas")
+    )
+    assert bound > 4 * plain
+
+
+@linux
+def test_scipy_brings_a_fast_one() -> None:
+    assert run(REPORT, "openblas").startswith("OpenBLAS (libscipy_openblas")
+
+
+@linux
+def test_bundled_on_request_is_no_reason_to_warn() -> None:
+    for choice in ("off", "bundled"):
+        assert run(REPORT, choice) == f"MLX's bundled (MLX_AUDIO_TURBO_BLAS={choice}) | None"
+
+
+@linux
+def test_unusable_choice_is_named_with_the_remedy() -> None:
+    absent = run(REPORT, "/nowhere/libblas.so")
+    assert "MLX_AUDIO_TURBO_BLAS=/nowhere/libblas.so cannot be used" in absent
+    assert "pip install" in absent
+    assert "no cblas_sgemm" in run(REPORT, "libm.so.6")
+
+
+@linux
+def test_thread_count_follows_the_environment_else_the_cores() -> None:
+    assert "1 thread)" in run(REPORT, "openblas", OPENBLAS_NUM_THREADS="1")
+    cores = blas._cores()
+    assert 1 <= cores <= len(os.sched_getaffinity(0))
+    assert f"{cores} thread" in run(REPORT, "openblas")
+
+
+def test_module_imports_neither_mlx_nor_numpy() -> None:
+    code = (
+        "import importlib.util, sys;"
+        f"spec = importlib.util.spec_from_file_location('blas', {blas.__file__!r});"
+        "module = importlib.util.module_from_spec(spec); sys.modules['blas'] = module;"
+        "spec.loader.exec_module(module);"
+        "print('mlx.core' in sys.modules, 'numpy' in sys.modules)"
+    )
+    assert run(code) == "False False"
+
+
+@linux
+def test_nothing_found_leaves_the_bundled_one_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "_candidates", lambda choice: iter(()))
+    state = blas._load("openblas")
+    assert state.description == "MLX's bundled"
+    assert state.warning is not None and "pip install" in state.warning
+
+
+def test_wrong_library_is_refused() -> None:
+    kind = ctypes.CFUNCTYPE(None)
+    with pytest.raises(blas._Unfit, match="wrong result"):
+        blas._check(kind(lambda: None))
+
+
+@linux
+def test_later_calls_return_the_first_outcome() -> None:
+    assert blas.load() is blas.load()
+    assert blas.active() == blas.load().description
+    assert blas.warning() == blas.load().warning
