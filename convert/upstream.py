@@ -1,0 +1,272 @@
+"""What the publisher's repositories hold, and how to get and recognise it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_audio_turbo.config import NANO, TURBO, ModelConfig, from_dict
+from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+
+from . import shapes
+from .safetensors_io import Reader
+from .tokenizer import LEGACY_FILES
+
+S3GEN_FILE = "s3gen_meanflow.safetensors"
+VOICE_ENCODER_FILE = "ve.safetensors"
+FAMILY = "chatterbox_turbo"
+"""Turbo and Nano share all that hears and speaks, so a voice made for one serves the other."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A published file; None where not known."""
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A published model.
+
+    revision: the commit to take, or None for the newest.
+    """
+
+    variant: str
+    name: str
+    config: ModelConfig
+    t3: File
+    revision: str | None = None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return (self.t3, *_SHARED, *map(File, LEGACY_FILES))
+
+
+# Byte for byte the same in both repositories.
+_SHARED = (
+    File(
+        S3GEN_FILE,
+        1_064_875_036,
+        "d65cb687a2ed581ee6cc297e919ffefa63386944f42364ae13b78a594945514f",
+    ),
+    File(
+        VOICE_ENCODER_FILE,
+        5_695_784,
+        "f0921cab452fa278bc25cd23ffd59d36f816d7dc5181dd1bef9751a7fb61f63c",
+    ),
+)
+
+REPOSITORIES: Mapping[str, Repository] = {
+    repository.name: repository
+    for repository in (
+        Repository(
+            "turbo",
+            "ResembleAI/chatterbox-turbo",
+            TURBO,
+            File(
+                "t3_turbo_v1.safetensors",
+                1_915_480_052,
+                "fcf1f8c1d651bb7e3acd69ee5be269b4ac10c02980b7708213d598bc9f7cdf87",
+            ),
+        ),
+        Repository("nano", "ResembleAI/chatterbox-nano", NANO, File("t3_nano_v1.safetensors")),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint in the upstream layout, ready to convert.
+
+    family: which models share voices with it.
+    repository, revision: where it was published; None for a folder of unknown origin.
+    trained: False for random weights.
+    """
+
+    folder: Path
+    t3_file: str
+    config: ModelConfig
+    variant: str
+    family: str = FAMILY
+    repository: str | None = None
+    revision: str | None = None
+    trained: bool = True
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        names = (self.t3_file, S3GEN_FILE, VOICE_ENCODER_FILE)
+        return tuple(self.folder / name for name in names)
+
+    @property
+    def remedy(self) -> str:
+        """How to get a damaged file again."""
+        if self.repository is None:
+            return "download it again"
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return f"fetch it with: hf download {self.repository}{revision} --force-download"
+
+
+def resolve(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """The checkpoint in a local folder, or of a Hub repository, downloaded and checked.
+
+    Args:
+        progress: called with the bytes hashed so far and in all.
+
+    Raises:
+        ModelFolderError: no such checkpoint, or a file of it is absent or not as published.
+        DownloadError: the Hub could not be reached.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return recognise(folder)
+    repository = REPOSITORIES.get(str(source))
+    if repository is None:
+        known = " or ".join(REPOSITORIES)
+        raise ModelFolderError(
+            f"no folder at {source}; give the folder of a checkpoint, or {known}"
+        )
+    folder = download(repository.name, revision=revision)
+    found = recognise(folder)
+    if revision in (None, repository.revision):
+        check_files(folder, repository, remedy=found.remedy, progress=progress)
+    return found
+
+
+def download(repository: str, *, revision: str | None = None) -> Path:
+    """The files of a published model that conversion needs, in the Hub's cache.
+
+    Raises:
+        DownloadError: they are neither there nor to be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    known = REPOSITORIES[repository]
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision or known.revision,
+            allow_patterns=[file.name for file in known.files],
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise DownloadError(
+            f"{repository} could not be downloaded ({lines[0]}); check the network, or give a "
+            "folder that holds its files"
+        ) from None
+    return Path(folder)
+
+
+def check_files(
+    folder: Path,
+    repository: Repository,
+    *,
+    remedy: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compare a download with the sizes and SHA-256 sums that are known.
+
+    Raises:
+        ModelFolderError: a file differs.
+    """
+    known = [file for file in repository.files if file.sha256]
+    total, done = sum(file.size or 0 for file in known), 0
+    for file in known:
+        path = folder / file.name
+        size = path.stat().st_size
+        if size != file.size:
+            raise ModelFolderError(f"{path} has {size} bytes, not {file.size}; {remedy}")
+        digest = hashlib.sha256()
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+                done += len(block)
+                if progress:
+                    progress(done, total)
+        if digest.hexdigest() != file.sha256:
+            raise ModelFolderError(f"{path} is not the published file (SHA-256 differs); {remedy}")
+
+
+def recognise(folder: Path) -> Source:
+    """What the checkpoint in a local folder is.
+
+    A ``config.json`` with ``"architecture"`` decides; published files have none and are known by
+    the name of their T3 file, whose tensors must be exactly those of that model.
+
+    Raises:
+        ModelFolderError: a file is missing or is not what it should be.
+    """
+    found = sorted(path.name for path in folder.glob("t3_*.safetensors"))
+    described = _description(folder)
+    known = {repository.t3.name: repository for repository in REPOSITORIES.values()}
+    if described is None:
+        found = [name for name in found if name in known]
+    if len(found) != 1:
+        what = "no T3 weights" if not found else f"several T3 weights ({', '.join(found)})"
+        raise ModelFolderError(f"{folder} has {what}; give a folder with one of {', '.join(known)}")
+    for name in (S3GEN_FILE, VOICE_ENCODER_FILE):
+        if not (folder / name).is_file():
+            raise ModelFolderError(f"{folder / name} is missing; download the checkpoint again")
+    if described is not None:
+        variant = str(described.get("variant", found[0].removesuffix(".safetensors")))
+        return Source(
+            folder=folder,
+            t3_file=found[0],
+            config=from_dict(ModelConfig, described["architecture"], where="architecture"),
+            variant=variant,
+            family=str(described.get("family", variant)),
+            trained=described.get("trained") is not False,
+        )
+    repository = known[found[0]]
+    cached = _cached_revision(folder, repository.name)
+    source = Source(
+        folder=folder,
+        t3_file=found[0],
+        config=repository.config,
+        variant=repository.variant,
+        repository=repository.name if cached else None,
+        revision=cached,
+    )
+    tensors = Reader(folder / found[0], remedy=source.remedy).tensors
+    wanted = shapes.t3(repository.config.t3)
+    if {name: tensor.shape for name, tensor in tensors.items()} != {
+        name: tensor.shape for name, tensor in wanted.items()
+    }:
+        odd = min(name for name in {*tensors, *wanted} if tensors.get(name) != wanted.get(name))
+        raise ModelFolderError(
+            f"{folder / found[0]} is not {repository.name}: {odd!r} differs; {source.remedy}"
+        )
+    return source
+
+
+def _description(folder: Path) -> dict[str, Any] | None:
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(
+            f"{path} cannot be read ({error}); make the checkpoint again"
+        ) from None
+    return values if isinstance(values, dict) and "architecture" in values else None
+
+
+def _cached_revision(folder: Path, repository: str) -> str | None:
+    """The commit, where ``folder`` is a snapshot of ``repository`` in the Hub's cache."""
+    parts = folder.absolute().parts
+    if len(parts) < 3 or parts[-2] != "snapshots":
+        return None
+    return parts[-1] if parts[-3] == "models--" + repository.replace("/", "--") else None
