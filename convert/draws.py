@@ -1,0 +1,171 @@
+"""How each tensor of an untrained checkpoint is drawn, from the seed and its own name.
+
+The spreads make every branch of the networks work: voiced and unvoiced frames, levels like
+speech's, many distinct S3 tokens, and no norm, bias or running statistic at its default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlx_audio_turbo.audio.mel import slaney_filters
+from mlx_audio_turbo.config import ENCODER_SAMPLE_RATE, STOP_SPEECH
+
+from . import shapes, synthetic_f0
+from .safetensors_io import Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Near-normal values of this mean and deviation.
+
+    fan_in: the deviation is divided by the root of the number of inputs.
+    centred: each output's weights sum to zero.
+    """
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    fan_in: bool = False
+    centred: bool = False
+
+
+_RELU = math.sqrt(2)
+"""ReLU halves the power."""
+
+RECIPES: tuple[tuple[str, Draw], ...] = (
+    # S3 tokenizer: a log-mel has a large constant part
+    (r"tokenizer\.encoder\.conv1\.weight", Draw(0.0, 8.0, fan_in=True, centred=True)),
+    (r"tokenizer\.encoder\.conv2\.weight", Draw(0.0, 1.0, fan_in=True, centred=True)),
+    (r"tokenizer\..*\.fsmn_block\.weight", Draw(0.0, 0.3, fan_in=True)),
+    (r"tokenizer\..*\.(attn\.value|mlp\.2)\.weight", Draw(0.0, 0.5, fan_in=True)),
+    (r"tokenizer\..*\.project_down\.weight", Draw(0.0, 0.8, fan_in=True)),
+    # VoiceEncoder: its mel is no logarithm, 0.02 in the mean
+    (r"lstm\.weight_ih_l0", Draw(0.0, 20.0, fan_in=True)),
+    (r"lstm\.weight_ih_l\d", Draw(0.0, 2.0, fan_in=True)),
+    # CAM++: a filter bank's deviation is 3.9; gates must not saturate
+    (r".*running_var", Draw(1.0, 0.2)),
+    (r".*running_mean", Draw(0.0, 0.2)),
+    (r"speaker_encoder\..*(bn\d|shortcut\.1|batchnorm)\.weight", Draw(1.0, 0.1)),
+    (r"speaker_encoder\.head\.conv1\.weight", Draw(0.0, 0.1 * _RELU, fan_in=True)),
+    (r"speaker_encoder\..*\.cam_layer\.linear2\.weight", Draw(0.0, 0.4 * _RELU, fan_in=True)),
+    (r"speaker_encoder\..*\.weight", Draw(0.0, _RELU, fan_in=True)),
+    # vocoder; the F0 predictor is drawn apart
+    (r"mel2wav\.conv_post\..*original1", Draw(0.0, 1.0, fan_in=True, centred=True)),
+    (r".*original0", Draw(0.8, 0.05)),
+    (r".*\.alpha", Draw(1.0, 0.14)),
+    # T3
+    (r"tfmr\.w[pt]e\.weight", Draw(0.0, 0.1)),
+    (r"speech_head\.weight", Draw(0.0, 3.0, fan_in=True)),
+    # flow
+    (r"(text_emb|speech_emb|flow\.input_embedding)\.weight", Draw(0.0, 0.5)),
+    (r".*pos_bias_[uv]", Draw(0.0, 0.3)),
+    (r".*time_embed_mixer\.weight", Draw(0.0, 0.3, fan_in=True)),
+    # the rest, by the kind of layer
+    (r".*(norm\w*|ln_\w+|_ln|embed\.out\.1|block\.2)\.weight", Draw(1.0, 0.1)),
+    (r".*(bias|bias_[hi]h_l\d)", Draw(0.0, 0.1)),
+    (r".*", Draw(0.0, 1.0, fan_in=True)),
+)
+"""The first pattern that fits a tensor's whole name decides."""
+
+_RECIPES = [(re.compile(pattern), recipe) for pattern, recipe in RECIPES]
+
+
+def _fixed(name: str, tensor: Tensor) -> np.ndarray | None:
+    """Tensors that are computed and not trained."""
+    if name.endswith("num_batches_tracked"):
+        return np.array(1000, np.int64)
+    if name == "tokenizer._mel_filters":
+        return slaney_filters(
+            ENCODER_SAMPLE_RATE, shapes.S3_SAMPLES, tensor.shape[0], high=ENCODER_SAMPLE_RATE / 2
+        )
+    if name == "tokenizer.window":
+        return np.hanning(shapes.S3_SAMPLES + 1)[:-1].astype(np.float32)
+    return None
+
+
+def draw(name: str, tensor: Tensor, *, seed: int) -> np.ndarray:
+    """The tensor ``name`` of the upstream files, as the checkpoint of ``seed`` holds it."""
+    fixed = _fixed(name, tensor)
+    if fixed is not None:
+        return fixed
+    _, found, below = name.partition("f0_predictor.")
+    if found:
+
+        def normal(what: str, *shape: int) -> np.ndarray:
+            whole = near_normal(f"{seed}:{name}:{what}", math.prod(shape)).reshape(shape)
+            return whole.astype(np.float64) / STEPS
+
+        return synthetic_f0.draw(below, tensor.shape, normal).astype(np.float32)
+    recipe = next(recipe for pattern, recipe in _RECIPES if pattern.fullmatch(name))
+    deviation = recipe.deviation
+    if recipe.fan_in:
+        deviation /= math.sqrt(_inputs(name, tensor.shape))
+    values = near_normal(f"{seed}:{name}", math.prod(tensor.shape)).reshape(tensor.shape)
+    if recipe.centred:
+        rows = values.reshape(len(values), -1)
+        rows -= (rows.sum(axis=1, dtype=np.int64) // rows.shape[1])[:, None]
+    values *= np.float32(deviation / STEPS)
+    values += np.float32(recipe.mean)
+    if name in _ADJUSTMENTS:
+        _ADJUSTMENTS[name](values)
+    return values
+
+
+def _pass_t_on(mixer: np.ndarray) -> None:
+    # the published initialisation takes t as it is and ignores r (arXiv 2510.07979, 3.3)
+    mixer[:, : len(mixer)] += np.eye(len(mixer), dtype=np.float32)
+
+
+def _let_speech_end(bias: np.ndarray) -> None:
+    # the stop token comes up after some tens of tokens
+    bias[STOP_SPEECH] += 7
+
+
+def _soften(gain: np.ndarray) -> None:
+    gain[: len(gain) // 2] *= np.float32(0.5)  # the logarithms of the magnitudes
+
+
+def _raise(bias: np.ndarray) -> None:
+    bias[: len(bias) // 2] += np.float32(0.1)
+
+
+_ADJUSTMENTS: Mapping[str, Callable[[np.ndarray], None]] = {
+    "flow.decoder.estimator.time_embed_mixer.weight": _pass_t_on,
+    "speech_head.bias": _let_speech_end,
+    "mel2wav.conv_post.parametrizations.weight.original0": _soften,
+    "mel2wav.conv_post.bias": _raise,
+}
+
+
+def _inputs(name: str, shape: tuple[int, ...]) -> int:
+    if re.fullmatch(r"tfmr\.h\..*\.c_\w+\.weight", name):  # GPT-2 stores (in, out)
+        return shape[0]
+    return max(1, math.prod(shape[1:]))
+
+
+def near_normal(key: str, count: int) -> np.ndarray:
+    """``count`` whole numbers as float32, of mean 0 and deviation ``STEPS``.
+
+    Sums of four 16-bit integers (Irwin and Hall, 1927): integer arithmetic gives the same bits with
+    every version of numpy and on every machine, which numpy promises of its bit generators alone.
+    """
+    bits = np.random.SFC64(int.from_bytes(hashlib.sha256(key.encode()).digest(), "little"))
+    values = np.empty(count, np.float32)
+    low = np.uint64(0x0000FFFF0000FFFF)
+    for start in range(0, count, _CHUNK):
+        part = values[start : start + _CHUNK]
+        raw = bits.random_raw(len(part))
+        pairs = (raw & low) + (raw >> np.uint64(16) & low)
+        part[:] = (pairs + (pairs >> np.uint64(32))) & np.uint64(0x3FFFF)
+        part -= np.float32(4 * 0xFFFF // 2)
+    return values
+
+
+STEPS = math.sqrt(4 * (2**32 - 1) / 12)
+_CHUNK = 1 << 18
