@@ -38,6 +38,8 @@ def conv_transpose1d(x: Array) -> Array:
 
 def pointwise(x: Array) -> Array:
     """A convolution of kernel 1, (out, in, 1), to a Linear's (out, in)."""
+    if x.shape[2:] != (1,):
+        raise ValueError(f"a kernel of shape {x.shape[2:]}, not 1")
     return x[..., 0]
 
 

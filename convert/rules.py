@@ -87,6 +87,20 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(out + re.escape(template[end:]))
 
 
+def _matches(
+    template: str, names: list[str], known: set[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The names that a template fits, with the values of its fields."""
+    if not _FIELD.search(template):
+        if template in known:
+            yield template, {}
+        return
+    pattern = _pattern(template)
+    for name in names:
+        if match := pattern.fullmatch(name):
+            yield name, match.groupdict()
+
+
 def plan(rules: Sequence[Rule | Drop], names: Iterable[str]) -> Plan:
     """Match ``rules`` with the tensor ``names`` of a checkpoint.
 
@@ -102,22 +116,18 @@ def plan(rules: Sequence[Rule | Drop], names: Iterable[str]) -> Plan:
     steps: list[Step] = []
     for item in rules:
         template = item.source if isinstance(item, Drop) else item.sources[0]
-        pattern = _pattern(template)
-        for name in names:
-            match = pattern.fullmatch(name)
-            if match is None:
-                continue
+        for name, fields in _matches(template, names, known):
             if isinstance(item, Drop):
                 dropped[name] = item.reason
                 uses[name] += 1
                 continue
-            sources = tuple(source.format(**match.groupdict()) for source in item.sources)
+            sources = tuple(source.format(**fields) for source in item.sources)
             absent = [source for source in sources if source not in known]
             if absent:
                 raise ModelFolderError(
                     f"{name} is there but {absent[0]} is not; download the checkpoint again"
                 )
-            steps.append(Step(item.target.format(**match.groupdict()), sources, item.move))
+            steps.append(Step(item.target.format(**fields), sources, item.move))
             for source in sources:
                 (shares if item.shared else uses)[source] += 1
     unused = [name for name in names if not uses[name] and not shares[name]]
@@ -144,7 +154,7 @@ def apply(
 
     Raises:
         ModelFolderError: a target that the model lacks, that it wants and the plan does not make,
-            or of another shape.
+            or of another shape; or source tensors of shapes that do not go together.
     """
     made = {step.target for step in plan.steps}
     extra, missing = sorted(made - set(shapes)), sorted(set(shapes) - made)
@@ -154,7 +164,15 @@ def apply(
             f"the checkpoint does not fit the model: it {what}; is it another checkpoint?"
         )
     for step in plan.steps:
-        array = step.move(*(read(source) for source in step.sources))
+        arrays = [read(source) for source in step.sources]
+        try:
+            array = step.move(*arrays)
+        except (ValueError, IndexError) as error:
+            shapes_read = ", ".join(str(array.shape) for array in arrays)
+            raise ModelFolderError(
+                f"{step.sources[0]} of shape {shapes_read} does not make {step.target} ({error}); "
+                "is it another checkpoint?"
+            ) from None
         if tuple(array.shape) != tuple(shapes[step.target]):
             raise ModelFolderError(
                 f"{step.target} has shape {tuple(array.shape)} where the model wants "
