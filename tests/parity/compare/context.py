@@ -27,6 +27,7 @@ class Context:
     stand_ins: Path | None
     recorded: Path
     small: bool = False
+    tokenizer: Path | None = None
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -41,6 +42,11 @@ class Context:
     def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
         """The same normal float32 inputs that the reference's side draws."""
         return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the text tokenizer's files lie: the checkpoint, unless they were given apart."""
+        return self.tokenizer or self.checkpoint
 
     @property
     def t3_file(self) -> str:

@@ -19,12 +19,14 @@ class Context:
     clips: reference clips, any length over 5 s.
     stand_ins: folder with trained weights for the two speaker networks, or None.
     small: record few frames and steps, for the tensors kept in the repository.
+    tokenizer: folder with the text tokenizer's files, where they are not in the checkpoint.
     """
 
     checkpoint: Path
     clips: list[Path]
     stand_ins: Path | None = None
     small: bool = False
+    tokenizer: Path | None = None
     cache: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -37,6 +39,11 @@ class Context:
 
         tensors = load_file(str(self.checkpoint / filename))
         return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the text tokenizer's files lie: the checkpoint, unless they were given apart."""
+        return self.tokenizer or self.checkpoint
 
     @property
     def t3_file(self) -> str:

@@ -1,0 +1,85 @@
+"""Text as T3 wants it: punctuation clean-up and the byte-level tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from .config import MAX_TEXT_TOKENS
+from .errors import ModelFolderError, TextError
+
+_PLAIN_MARKS = str.maketrans(
+    {
+        "…": ", ",
+        ":": ",",
+        "—": "-",
+        "–": "-",
+        "“": '"',
+        "”": '"',
+        "‘": "'",
+        "’": "'",
+    }
+)
+_CLOSING_MARKS = (".", "!", "?", "-", ",")
+
+
+def normalize_text(text: str) -> str:
+    """Bring punctuation to what the model was trained on, as the reference does.
+
+    A first letter is raised only where the text begins with it: not after a space or a quote.
+
+    Raises:
+        TextError: nothing but spaces (the reference says a stock sentence instead, or a full stop).
+    """
+    if not text.strip():
+        raise TextError("the text is empty; give at least one word to say")
+    if text[0].islower():
+        text = text[0].upper() + text[1:]
+    text = " ".join(text.split()).translate(_PLAIN_MARKS).replace(" ,", ",").rstrip(" ")
+    return text if text.endswith(_CLOSING_MARKS) else text + "."
+
+
+class TextTokenizer:
+    """Text to ids by the ``tokenizer.json`` of a model folder; no ids are added at either end."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ModelFolderError where the file is absent or damaged."""
+        path = folder / "tokenizer.json"
+        try:
+            content = path.read_text("utf-8")
+            json.loads(content)
+        except FileNotFoundError:
+            raise ModelFolderError(f"{path} is missing; convert the model again") from None
+        except (OSError, ValueError) as error:
+            raise ModelFolderError(f"{path} is damaged; convert the model again") from error
+        self._tokenizer = Tokenizer.from_str(content)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The bracketed sounds and moods that the model knows, such as ``[laugh]``."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        contents = (added[i].content for i in sorted(added))
+        return tuple(tag for tag in contents if tag.startswith("[") and tag.endswith("]"))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of ``text``, at most 1024.
+
+        Raises:
+            TextError: more ids than that (the reference drops the rest in silence), or half a
+                surrogate pair, which is no character.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TextError(
+                f"the text has half a surrogate pair at position {error.start}; remove it"
+            ) from None
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if len(ids) > MAX_TEXT_TOKENS:
+            raise TextError(
+                f"the text is {len(ids)} tokens long where at most {MAX_TEXT_TOKENS} fit; "
+                "split it and say the parts one after another"
+            )
+        return ids
