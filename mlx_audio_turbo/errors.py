@@ -1,4 +1,4 @@
-"""What a user can cause, one class per kind; every message is one line: the fact, then the remedy."""
+"""What a user can cause, a class per kind; each message is one line: the fact, then the remedy."""
 
 from __future__ import annotations
 

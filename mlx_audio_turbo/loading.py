@@ -92,7 +92,7 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     _load_weights(networks, folder / "model.safetensors", parameter_shapes(config), dtype)
     return LoadedModel(
         networks=networks,
-        tokenizer=TextTokenizer(folder / "tokenizer.json"),
+        tokenizer=TextTokenizer(folder),
         config=config,
         folder=folder,
         family=str(values.get("family", MODEL_TYPE)),

@@ -37,6 +37,4 @@ class Networks(nn.Module):
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor that a model folder of these sizes holds, by name."""
-    return {
-        name: tuple(array.shape) for name, array in tree_flatten(Networks(config).parameters())
-    }
+    return {name: tuple(array.shape) for name, array in tree_flatten(Networks(config).parameters())}

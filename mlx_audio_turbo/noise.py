@@ -16,7 +16,7 @@ BLOCK = 64
 
 def fold(key: mx.array, index: int) -> mx.array:
     """A key of its own for ``index``, hashed from ``key``."""
-    return mx.random.bits((2,), key=key + mx.array([0, index], mx.uint32))
+    return mx.random.split(key + mx.array([0, index], mx.uint32))[0]
 
 
 def frame_normal(key: mx.array, start: int, frames: int, width: int) -> mx.array:

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from .audio.files import check_samples, load_audio
+from .audio.files import load_audio, to_mono
 from .audio.resample import resample_soxr
 from .config import (
     CLOSING_SILENCE,
@@ -19,12 +19,12 @@ from .config import (
     SPEECH_CODES,
     ModelConfig,
 )
-from .errors import AudioError, OptionError, VoiceError
+from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
 from .reference.encoder import encode
 from .speech import Speech
-from .t3.decoding import decode
+from .t3 import decoding
 from .t3.sampling import SamplingOptions
 from .text import normalize_text
 from .vocoding import vocode
@@ -93,7 +93,7 @@ class ChatterboxTurbo:
         if isinstance(clip, np.ndarray):
             if sample_rate is None:
                 raise OptionError("samples need their sample_rate; pass it with the array")
-            samples = check_samples(clip, "the reference clip")
+            samples = to_mono(clip, "the reference clip")
             samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
         else:
             samples = load_audio(clip, sample_rate=SAMPLE_RATE)
@@ -151,13 +151,13 @@ class ChatterboxTurbo:
         encoded = time.perf_counter()
         decode_key, render_key = mx.random.split(mx.random.key(seed))
         tokens = np.fromiter(
-            decode(
+            decoding.generate(
                 self._networks.t3,
-                ids,
-                speaker=mx.array(voice.speaker_embedding)[None],
-                prompt_tokens=mx.array(voice.t3_prompt_tokens)[None],
-                options=options,
+                mx.array(ids),
+                mx.array(voice.speaker_embedding),
+                mx.array(voice.t3_prompt_tokens),
                 key=decode_key,
+                options=options,
                 max_tokens=limit,
             ),
             np.int32,

@@ -26,7 +26,9 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--text", required=True, help="what to say; tags like [laugh] are performed")
     who = out.add_mutually_exclusive_group(required=True)
-    who.add_argument("--ref_audio", "--ref-audio", metavar="CLIP", help="a clip of the voice, > 5 s")
+    who.add_argument(
+        "--ref_audio", "--ref-audio", metavar="CLIP", help="a clip of the voice, > 5 s"
+    )
     who.add_argument("--voice", metavar="FILE", help="a voice saved with --save_voice")
     out.add_argument("--output", default="speech.wav", help="file to write (%(default)s)")
     out.add_argument("--save_voice", "--save-voice", metavar="FILE", help="keep the voice as well")

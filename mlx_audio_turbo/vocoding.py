@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from .config import SAMPLES_PER_FRAME
 from .hift.generator import HiFTGenerator, fade_in
 from .hift.source import phase_offsets
 from .noise import Draws
@@ -19,7 +20,7 @@ def vocode(vocoder: HiFTGenerator, mel: mx.array, draws: Draws) -> np.ndarray:
     Returns:
         (1, 480 * frames) float32.
     """
-    harmonics = vocoder.config.harmonics
+    harmonics = vocoder.source.harmonics
     return render(
         vocoder,
         mel,
@@ -28,9 +29,16 @@ def vocode(vocoder: HiFTGenerator, mel: mx.array, draws: Draws) -> np.ndarray:
     )
 
 
-def render(vocoder: HiFTGenerator, mel: mx.array, *, phases: mx.array, noise: mx.array) -> np.ndarray:
+def render(
+    vocoder: HiFTGenerator, mel: mx.array, *, phases: mx.array, noise: mx.array
+) -> np.ndarray:
     """The same with the source's start phases (1, harmonics + 1) and noise given."""
     f0 = vocoder.f0(mel)
-    offsets = mx.array(phase_offsets(np.array(f0.astype(mx.float32))))
-    source = vocoder.source(f0, offsets, phases, noise)
-    return np.array(fade_in(vocoder.decode(mel, source)).astype(mx.float32))
+    # The one evaluation between mel and samples: a few hundred numbers, summed in float64.
+    offsets, _ = phase_offsets(
+        np.array(f0),
+        harmonics=vocoder.source.harmonics,
+        samples_per_frame=SAMPLES_PER_FRAME,
+    )
+    source = vocoder.source(f0, mx.array(offsets), phases, noise)
+    return np.array(fade_in(vocoder.decode(mel, source)))

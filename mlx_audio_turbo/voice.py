@@ -89,7 +89,9 @@ class Voice:
             with replacing(path) as sibling:
                 sibling.write_bytes(save(tensors, metadata))
         except OSError as error:
-            raise VoiceError(f"cannot write {path} ({error.strerror}); choose another place") from None
+            raise VoiceError(
+                f"cannot write {path} ({error.strerror}); choose another place"
+            ) from None
         return path
 
     @classmethod
@@ -108,9 +110,7 @@ class Voice:
                 absent = sorted(set(_TENSORS.values()) - set(file.keys()))
                 if metadata.get("format") != _FORMAT or absent:
                     raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
-                fields = {
-                    field: file.get_tensor(name)[0] for field, name in _TENSORS.items()
-                }
+                fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
         except (SafetensorError, OSError) as error:
             raise VoiceError(f"{path} is damaged ({error}); make the voice again") from None
         return cls(**fields, family=metadata.get("family", ""))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..atomic import replacing
+from ..atomic import replacing
 from ..errors import AudioError
 from .resample import resample_soxr
-
-if TYPE_CHECKING:
-    import soundfile
 
 _SILENCE = 1e-4
 """A clip whose loudest sample stays under this (-80 dB of full scale) holds no voice."""
@@ -48,56 +46,81 @@ def load_audio(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndarray:
         raise AudioError(
             f"{path} cannot be read as audio ({_reason(error)}); give a wav, flac, ogg or mp3 file"
         ) from error
-    if samples.ndim > 1:
-        samples = np.mean(samples.T, axis=0)
-    if samples.size == 0:
-        raise AudioError(f"{path} holds no samples; give another clip")
-    if not np.all(np.isfinite(samples)):
-        raise AudioError(f"{path} holds NaN or infinite samples; export the clip again")
-    if np.max(np.abs(samples)) < _SILENCE:
-        raise AudioError(f"{path} is silent; give a clip with a voice in it")
-    return resample_soxr(samples, source_rate, sample_rate)
+    return resample_soxr(check_samples(samples, str(path)), source_rate, sample_rate)
 
 
-def write_audio(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> None:
-    """Write mono ``samples`` (samples,); the suffix chooses wav (16 bit), flac, mp3, ogg or opus.
-
-    The file appears complete or not at all.
+def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
+    """Mono float32 (samples,) of float (samples,) or (samples, channels); ``name`` is for errors.
 
     Raises:
-        AudioError: another suffix, or a place that cannot be written.
+        AudioError: another shape or kind, no samples, NaN or infinite ones, or silence.
     """
-    import soundfile
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(
+            f"{name} is {samples.dtype} of shape {samples.shape}; give floats in -1 to 1 of shape "
+            "(samples,) or (samples, channels)"
+        )
+    if samples.size == 0:
+        raise AudioError(f"{name} holds no samples; give another clip")
+    samples = samples.astype(np.float32, copy=False)
+    if samples.ndim == 2:
+        samples = np.mean(samples.T, axis=0)
+    if not np.all(np.isfinite(samples)):
+        raise AudioError(f"{name} holds NaN or infinite samples; export the clip again")
+    if np.max(np.abs(samples)) < _SILENCE:
+        raise AudioError(f"{name} is silent; give a clip with a voice in it")
+    return samples
 
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Find out before long work whether :func:`write_audio` could write there; gives the path.
+
+    Raises:
+        AudioError: a suffix other than wav, flac, mp3, ogg and opus, or a place that is absent or
+            closed to us.
+    """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise AudioError(f"{path} has no suffix of an audio file; use one of {known}")
+        raise AudioError(f"{path} does not end like an audio file; use one of {known}")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise AudioError(f"there is no folder {path.parent}; make it or choose another place")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise AudioError(f"nothing can be written in {path.parent}; choose another place")
+    return path
+
+
+def write_audio(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> Path:
+    """Write mono ``samples`` (samples,) whole or not at all; gives the path.
+
+    The suffix chooses wav or flac (16 bit), mp3, ogg (Vorbis) or opus.
+
+    Raises:
+        AudioError: as for :func:`check_writable`, or the writing fails.
+    """
+    import soundfile
+
+    path = check_writable(path)
     container, encoding = _FORMATS[path.suffix.lower()]
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with soundfile.SoundFile(
-            part, "w", sample_rate, 1, subtype=encoding, format=container
-        ) as file:
-            _write_blocks(file, samples)
-        os.replace(part, path)
+        with (
+            replacing(path) as part,
+            soundfile.SoundFile(part, "w", sample_rate, 1, encoding, format=container) as file,
+        ):
+            # In blocks, because libsndfile's Vorbis encoder overflows its stack on a long array.
+            for start in range(0, samples.shape[0], _BLOCK):
+                file.write(samples[start : start + _BLOCK])
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(
             f"{path} cannot be written ({_reason(error)}); choose another place"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write_blocks(file: soundfile.SoundFile, samples: np.ndarray) -> None:
-    # In blocks, because libsndfile's Vorbis encoder overflows its stack on a long array.
-    for start in range(0, samples.shape[0], _BLOCK):
-        file.write(samples[start : start + _BLOCK])
+    return path
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     # libsndfile says "Error opening 'path': Reason."
-    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    return text.rsplit("': ", 1)[-1].strip().rstrip(".")
+    return str(error).rsplit("': ", 1)[-1].strip().rstrip(".")

@@ -95,6 +95,7 @@ class HarmonicSource(nn.Module):
     def __init__(self, config: HiFTConfig):
         super().__init__()
         self.linear = nn.Linear(config.harmonics + 1, 1)
+        self.harmonics = config.harmonics
         self._samples_per_frame = config.samples_per_frame
 
     def __call__(
