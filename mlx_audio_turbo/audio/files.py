@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..atomic import replacing
 from ..atomic import replacing
 from ..errors import AudioError
 from .resample import resample_soxr
