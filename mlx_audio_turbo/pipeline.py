@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from .audio.files import load_audio, to_mono
+from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
 from .config import (
     CLOSING_SILENCE,
@@ -93,7 +93,7 @@ class ChatterboxTurbo:
         if isinstance(clip, np.ndarray):
             if sample_rate is None:
                 raise OptionError("samples need their sample_rate; pass it with the array")
-            samples = to_mono(clip, "the reference clip")
+            samples = check_samples(clip, "the reference clip")
             samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
         else:
             samples = load_audio(clip, sample_rate=SAMPLE_RATE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from .config import SAMPLES_PER_FRAME
 from .hift.generator import HiFTGenerator, fade_in
 from .hift.source import phase_offsets
 from .noise import Draws
@@ -20,7 +19,7 @@ def vocode(vocoder: HiFTGenerator, mel: mx.array, draws: Draws) -> np.ndarray:
     Returns:
         (1, 480 * frames) float32.
     """
-    harmonics = vocoder.source.harmonics
+    harmonics = vocoder.config.harmonics
     return render(
         vocoder,
         mel,
@@ -35,10 +34,10 @@ def render(
     """The same with the source's start phases (1, harmonics + 1) and noise given."""
     f0 = vocoder.f0(mel)
     # The one evaluation between mel and samples: a few hundred numbers, summed in float64.
-    offsets, _ = phase_offsets(
+    offsets = phase_offsets(
         np.array(f0),
-        harmonics=vocoder.source.harmonics,
-        samples_per_frame=SAMPLES_PER_FRAME,
+        harmonics=vocoder.config.harmonics,
+        samples_per_frame=vocoder.config.samples_per_frame,
     )
     source = vocoder.source(f0, mx.array(offsets), phases, noise)
     return np.array(fade_in(vocoder.decode(mel, source)))
