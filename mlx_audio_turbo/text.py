@@ -49,10 +49,11 @@ class TextTokenizer:
         path = folder / "tokenizer.json"
         try:
             content = path.read_text("utf-8")
-            json.loads(content)
+            # The library's own parser raises bare Exceptions, so what it reads is looked at first.
+            json.loads(content)["model"]["vocab"]
         except FileNotFoundError:
             raise ModelFolderError(f"{path} is missing; convert the model again") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelFolderError(f"{path} is damaged; convert the model again") from error
         self._tokenizer = Tokenizer.from_str(content)
 

@@ -130,7 +130,7 @@ class HiFTGenerator(nn.Module):
             ]
         last = config.channels >> len(config.upsample_rates)
         self.conv_out = Conv1d(last, config.fft + 2, 7, padding=3)
-        self._config = config
+        self.config = config
         self._rates = list(itertools.accumulate(config.upsample_rates, operator.mul))
         forward, inverse, squares = _fourier(config.fft)
         self._forward = mx.array(forward)[..., None]
@@ -150,7 +150,7 @@ class HiFTGenerator(nn.Module):
             ValueError: ``source`` does not cover the frames.
         """
         frames = mel.shape[1]
-        samples = frames * self._config.samples_per_frame
+        samples = frames * self.config.samples_per_frame
         if source.shape[1] != samples:
             raise ValueError(
                 f"the source has {source.shape[1]} samples where {frames} frames want {samples}"
@@ -162,7 +162,7 @@ class HiFTGenerator(nn.Module):
 
         mask = length_mask(lengths, frames)
         x = masked(self.conv_in(masked(mel.astype(dtype), mask)), mask)
-        kernels = len(self._config.resblock_kernels)
+        kernels = len(self.config.resblock_kernels)
         for i, rate in enumerate(rates):
             last = i == len(rates) - 1
             mask = length_mask(lengths, frames, rate=rate, extra=int(last))
@@ -179,25 +179,25 @@ class HiFTGenerator(nn.Module):
         polar = mx.concatenate([magnitude * mx.cos(phase), magnitude * mx.sin(phase)], axis=-1)
 
         audio = self._overlap_add(masked(polar, spectral_mask), spectral_mask)
-        audio = masked(audio, length_mask(lengths, frames, rate=self._config.samples_per_frame))
+        audio = masked(audio, length_mask(lengths, frames, rate=self.config.samples_per_frame))
         return mx.clip(audio[..., 0], -AUDIO_LIMIT, AUDIO_LIMIT)
 
     def _spectrum(self, signal: mx.array, lengths: mx.array | None) -> mx.array:
         """Centred short-time transform of ``signal`` (B, N), reflected at both ends."""
         batch, samples = signal.shape
-        half = self._config.fft // 2
+        half = self.config.fft // 2
         last = mx.array([samples - 1])
         if lengths is not None:
-            last = lengths * self._config.samples_per_frame - 1
+            last = lengths * self.config.samples_per_frame - 1
         position = mx.abs(mx.arange(-half, samples + half))
         position = mx.where(position > last[:, None], 2 * last[:, None] - position, position)
         position = mx.broadcast_to(mx.maximum(position, 0), (batch, samples + 2 * half))
         reflected = mx.take_along_axis(signal.astype(mx.float32), position, axis=1)
-        return ops.conv1d(reflected[..., None], self._forward, stride=self._config.hop)
+        return ops.conv1d(reflected[..., None], self._forward, stride=self.config.hop)
 
     def _overlap_add(self, polar: mx.array, mask: mx.array | None) -> mx.array:
         """The inverse of :meth:`_spectrum`, from (B, S, fft + 2) to (B, N, 1)."""
-        stride, padding = self._config.hop, self._config.fft // 2
+        stride, padding = self.config.hop, self.config.fft // 2
         frames = mx.ones((1, polar.shape[1], 1)) if mask is None else mask
         overlap = ops.conv_transpose1d(frames, self._squares, stride=stride, padding=padding)
         audio = ops.conv_transpose1d(polar, self._inverse, stride=stride, padding=padding)

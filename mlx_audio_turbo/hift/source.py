@@ -26,29 +26,26 @@ def phase_offsets(
     harmonics: int,
     samples_per_frame: int,
     initial: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where each sine stands at the start of each frame, in cycles modulo 1.
+) -> np.ndarray:
+    """Where each sine stands at the start of each frame, in cycles modulo 1: (B, F, K) float32.
 
     Runs on the host in float64: over ten seconds a float32 sum is off by whole cycles, and MLX has
     no float64 on a GPU. F0 is constant inside a frame, so one number per frame and sine will do.
 
     Args:
-        f0: (B, F) in Hz, float32.
-        initial: (B, K) cycles before frame 0, where the window is not the first; default 0.
-
-    Returns:
-        The offsets (B, F, K), float32 in [0, 1), and the cycles after the last frame (B, K),
-        float64: the ``initial`` of a window that follows.
+        f0: (B, F) in Hz.
+        initial: (B, K) cycles before frame 0, where the window is not the first: what a window
+            that starts earlier gives for that frame. 0 by default.
     """
     # Float32, as the reference rounds the advance of a sample.
     multiples = np.arange(1, harmonics + 2, dtype=np.float32)
     advance = f0.astype(np.float32)[..., None] * multiples / np.float32(SAMPLE_RATE)
     cycles = np.cumsum(advance.astype(np.float64) * samples_per_frame, axis=1)
-    if initial is None:
-        initial = np.zeros((f0.shape[0], harmonics + 1))
-    cycles = np.concatenate([initial[:, None], cycles + initial[:, None]], axis=1) % 1
+    cycles = np.pad(cycles, [(0, 0), (1, 0), (0, 0)])[:, :-1]
+    if initial is not None:
+        cycles += initial[:, None]
     # A double just below 1 rounds up to 1.0 in float32, which is the same phase as 0.
-    return cycles[:, :-1].astype(np.float32) % 1, cycles[:, -1]
+    return (cycles % 1).astype(np.float32) % 1
 
 
 def harmonic_waves(
@@ -95,7 +92,6 @@ class HarmonicSource(nn.Module):
     def __init__(self, config: HiFTConfig):
         super().__init__()
         self.linear = nn.Linear(config.harmonics + 1, 1)
-        self.harmonics = config.harmonics
         self._samples_per_frame = config.samples_per_frame
 
     def __call__(

@@ -58,7 +58,7 @@ def compare(context: Context, parts: list[str]) -> Iterator[Row]:
 def checkpoint(folder: Path, config: ModelConfig) -> Path:
     """The seeded random checkpoint of these sizes, made where it is not there yet."""
     if not (folder / "config.json").exists():
-        write_checkpoint(folder, config=config, seed=SEED)
+        write_checkpoint(folder, config=config, name=folder.name, seed=SEED)
     return folder
 
 
@@ -81,7 +81,7 @@ def main() -> int:
         print(render(rows))
         return 0 if all(row.passed for row in rows) else 1
 
-    source = args.checkpoint or checkpoint(args.work / "full", TURBO)
+    source = args.checkpoint or checkpoint(args.work / "turbo", TURBO)
     clips = sorted((data / "speech").glob("*.flac")) if data else [CLIP]
     out = args.work / "recorded" / source.name
     todo = [p for p in args.parts if not (args.keep and (out / f"{p}.npz").exists())]

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten
 from safetensors import safe_open
 
 from mlx_audio_turbo.config import ModelConfig, from_dict
+from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert import rules as conversion
 
 
@@ -47,6 +48,14 @@ class Context:
     def tokenizer_folder(self) -> Path:
         """Where the text tokenizer's files lie: the checkpoint, unless they were given apart."""
         return self.tokenizer or self.checkpoint
+
+    @cached_property
+    def folder(self) -> Path:
+        """The checkpoint through the converter, in float32."""
+        output = self.checkpoint.with_name(self.checkpoint.name + "-float32")
+        if not output.exists():
+            folder.convert(upstream.recognise(self.checkpoint), output, dtype="float32")
+        return output
 
     @property
     def t3_file(self) -> str:

@@ -14,7 +14,7 @@ from s3tokenizer.model_v2 import ModelConfig, S3TokenizerV2, precompute_freqs_ci
 from safetensors.torch import load_file
 
 from .context import Context
-from .frontends import _features as clip_features
+from .frontends import features as clip_features
 
 Embed = Callable[[np.ndarray], np.ndarray]
 
@@ -26,12 +26,12 @@ def record(context: Context) -> dict[str, np.ndarray]:
     """Per clip ``{clip}.{feature}`` (time, mels), the hidden states, tokens and embeddings."""
     upstream = context.weights("s3gen_meanflow.safetensors")
     architecture = context.architecture
-    tokenizer = _s3_tokenizer(architecture["s3_tokenizer"], _under("tokenizer.", upstream))
+    tokenizer = s3_tokenizer(architecture["s3_tokenizer"], under("tokenizer.", upstream))
     own = {
-        "voice_encoder": _voice_encoder(
+        "voice_encoder": voice_encoder(
             context.weights("ve.safetensors"), architecture["voice_encoder"]
         ),
-        "campplus": _campplus(_under("speaker_encoder.", upstream), architecture["campplus"]),
+        "campplus": campplus(under("speaker_encoder.", upstream), architecture["campplus"]),
     }
     trained = _stand_ins(context.stand_ins) if context.stand_ins else {}
 
@@ -58,11 +58,11 @@ def record(context: Context) -> dict[str, np.ndarray]:
 _HEARS = {"voice_encoder": "voice_mel", "campplus": "kaldi_fbank"}
 
 
-def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+def under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _s3_tokenizer(sizes: dict[str, int], weights: dict[str, Any]) -> S3TokenizerV2:
+def s3_tokenizer(sizes: dict[str, int], weights: dict[str, Any]) -> S3TokenizerV2:
     heads, width = sizes["heads"], sizes["width"]
     model = S3TokenizerV2(
         "speech_tokenizer_v2_25hz",
@@ -79,7 +79,7 @@ def _s3_tokenizer(sizes: dict[str, int], weights: dict[str, Any]) -> S3Tokenizer
     return model.eval()
 
 
-def _voice_encoder(weights: dict[str, Any], sizes: dict[str, int] | None = None) -> Embed:
+def voice_encoder(weights: dict[str, Any], sizes: dict[str, int] | None = None) -> Embed:
     settings = VoiceEncConfig()
     if sizes:
         settings.num_mels = sizes["mels"]
@@ -91,7 +91,7 @@ def _voice_encoder(weights: dict[str, Any], sizes: dict[str, int] | None = None)
     return lambda mel: model.embeds_from_mels([mel], rate=1.3)[0]
 
 
-def _campplus(weights: dict[str, Any], sizes: dict[str, int] | None = None) -> Embed:
+def campplus(weights: dict[str, Any], sizes: dict[str, int] | None = None) -> Embed:
     settings = {}
     if sizes:
         settings = {
@@ -113,6 +113,6 @@ def _stand_ins(folder: Path) -> dict[str, Embed]:
     """Trained networks of the published sizes, which are the classes' defaults."""
     campplus = load_file(folder / "campplus_zh_en.safetensors")
     return {
-        "voice_encoder": _voice_encoder(load_file(folder / "ve_resemblyzer.safetensors")),
-        "campplus": _campplus(_under("speaker_encoder.", campplus)),
+        "voice_encoder": voice_encoder(load_file(folder / "ve_resemblyzer.safetensors")),
+        "campplus": campplus(under("speaker_encoder.", campplus)),
     }

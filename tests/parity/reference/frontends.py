@@ -31,7 +31,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
     """``{clip}.{feature}`` time-major, and as JSON the texts, cleaned and tokenized."""
     tensors = {}
     for clip in context.clips[:1] if context.small else context.clips:
-        for name, array in _features(clip):
+        for name, array in features(clip):
             if context.small:
                 edge = EDGE_SAMPLES if array.ndim == 1 else EDGE
                 array = np.concatenate([array[:edge], array[-edge:]])
@@ -45,7 +45,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _features(clip: Path) -> Iterator[tuple[str, np.ndarray]]:
+def features(clip: Path) -> Iterator[tuple[str, np.ndarray]]:
     samples, rate = librosa.load(clip, sr=24_000)
     yield "loaded", samples
     samples = _normalize_loudness(samples, rate)

@@ -1,0 +1,75 @@
+"""Our whole way, through the converted folder and the library as a user calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_audio_turbo import ChatterboxTurbo, Voice
+from mlx_audio_turbo.config import SAMPLES_PER_TOKEN
+from mlx_audio_turbo.noise import Draws
+
+from ..inputs_hift import draws
+from ..rows import Row, max_abs, relative, snr
+from .context import Context
+
+TOKENS = ("t3_prompt_tokens", "s3gen_prompt_tokens")
+
+
+@dataclass(frozen=True)
+class Given(Draws):
+    """The reference's random numbers in the place of a seed's."""
+
+    noise: np.ndarray
+    start: np.ndarray
+    source_noise: np.ndarray
+
+    def flow(self, start: int, frames: int, mels: int) -> mx.array:
+        return mx.array(self.noise)
+
+    def phases(self, harmonics: int) -> mx.array:
+        return mx.array(self.start)
+
+    def source(self, start: int, frames: int, harmonics: int) -> mx.array:
+        return mx.array(self.source_noise)
+
+
+def rows(context: Context) -> Iterator[Row]:
+    reference = context.reference("whole")
+    model = ChatterboxTurbo.from_pretrained(context.folder)
+    encoded = model.encode_voice(context.clips[0])
+    prompt_mel = reference["s3gen_prompt_mel"]  # in a small recording, the first frames of it
+    for name in TOKENS:
+        theirs = reference[name]
+        ours = getattr(encoded, name)[: len(theirs)]
+        equal = float(np.mean(ours == theirs)) if ours.shape == theirs.shape else 0.0
+        yield Row("clip to voice", f"{name}, share equal", equal, 0.98, at_least=True)
+    yield Row(
+        "clip to voice",
+        "s3gen_prompt_mel, max",
+        max_abs(encoded.s3gen_prompt_mel[: len(prompt_mel)], prompt_mel),
+        5e-4,
+    )
+    for name in ("speaker_embedding", "x_vector"):
+        error = relative(getattr(encoded, name), reference[name])
+        yield Row("clip to voice", f"{name}, relative", error, 1e-4)
+
+    fields = {name: reference[name] for name in (*TOKENS, "s3gen_prompt_mel", "x_vector")}
+    voice = Voice(**fields, speaker_embedding=reference["speaker_embedding"], family=encoded.family)
+    tokens = reference["tokens"]
+    frames = reference["audio"].shape[1] // 480
+    known = len(voice.s3gen_prompt_mel)
+    given = Given(
+        mx.random.key(0),
+        context.random(1, known + frames, voice.s3gen_prompt_mel.shape[1], seed=502),
+        *draws(context, frames),
+    )
+    audio = model.render(tokens, voice=voice, draws=given)[None]
+    wrong = abs(audio.shape[1] - SAMPLES_PER_TOKEN * (len(tokens) + 3))
+    yield Row("whole", "samples over or under 960 x tokens", wrong, 0)
+    parts = zip(np.split(audio, 4, axis=1), np.split(reference["audio"], 4, axis=1), strict=True)
+    worst = min(snr(ours, theirs) for ours, theirs in parts)
+    yield Row("whole", "tokens to waveform, worst quarter, dB", worst, 50, at_least=True)

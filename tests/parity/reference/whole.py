@@ -1,0 +1,68 @@
+"""The reference's whole way: a clip to a voice, and tokens in that voice to samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..inputs_hift import draws
+from . import encoders, frontends, hift, s3gen
+from .context import Context
+
+
+def record(context: Context) -> dict[str, np.ndarray]:
+    """The voice of the first clip (arrays without a batch) and audio (1, N) of drawn tokens."""
+    heard = dict(frontends.features(context.clips[0]))
+    weights = context.weights("s3gen_meanflow.safetensors")
+    sizes = context.architecture
+    tokenizer = encoders.s3_tokenizer(sizes["s3_tokenizer"], encoders.under("tokenizer.", weights))
+    x_vector = encoders.campplus(encoders.under("speaker_encoder.", weights), sizes["campplus"])(
+        heard["kaldi_fbank"]
+    )
+    speaker = encoders.voice_encoder(context.weights("ve.safetensors"), sizes["voice_encoder"])(
+        np.ascontiguousarray(heard["voice_mel"])
+    )
+
+    def speak(log_mel: np.ndarray) -> np.ndarray:
+        mel = torch.from_numpy(np.ascontiguousarray(log_mel.T))[None]
+        ids, _ = tokenizer.quantize(mel, torch.tensor([mel.shape[-1]]))
+        return ids[0].numpy()
+
+    prompt_tokens = speak(heard["s3_log_mel_prompt"])
+    # The reference's max_len cuts the features, four frames a token, before they are encoded.
+    t3_tokens = speak(heard["s3_log_mel_voice"][: 4 * sizes["t3"]["prompt_tokens"]])
+    prompt_mel = np.ascontiguousarray(heard["prompt_mel"])
+    if context.small:
+        # The voice of a short prompt: the repository keeps few frames.
+        prompt_tokens, prompt_mel = prompt_tokens[:16], prompt_mel[:32]
+    assert len(prompt_mel) == 2 * len(prompt_tokens)
+
+    count = 12 if context.small else 247
+    tokens = np.random.default_rng(501).integers(0, 6561, (1, count)).astype(np.int32)
+    closed = np.concatenate([tokens, np.full((1, 3), 4299, np.int32)], axis=1)
+    frames = 2 * closed.shape[1]
+    noise = context.random(1, len(prompt_mel) + frames, prompt_mel.shape[1], seed=502)
+    mel = s3gen.mel(
+        s3gen.build(context),
+        closed,
+        prompt_tokens=prompt_tokens[None],
+        prompt_mel=prompt_mel[None],
+        x_vector=x_vector[None],
+        noise=noise,
+    )
+    phases, source_noise = draws(context, frames)
+    audio, _ = hift.inference(
+        hift.build(context), torch.from_numpy(mel).transpose(1, 2), phases, source_noise
+    )
+    fade = hift.fade()
+    audio = audio.numpy()
+    audio[:, : fade.size] *= fade
+    return {
+        "tokens": tokens[0],
+        "speaker_embedding": speaker,
+        "t3_prompt_tokens": t3_tokens,
+        "s3gen_prompt_tokens": prompt_tokens,
+        "s3gen_prompt_mel": prompt_mel,
+        "x_vector": x_vector,
+        "audio": audio,
+    }
