@@ -1,0 +1,94 @@
+"""Punctuation clean-up and the tokenizer of a model folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlx_audio_turbo.errors import ModelFolderError, TextError
+from mlx_audio_turbo.text import TextTokenizer, normalize_text
+from mlx_audio_turbo_convert.tokenizer import TAGS, write_tokenizer
+
+FILES = Path(__file__).parent / "data" / "tokenizer"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    folder = tmp_path_factory.mktemp("model")
+    write_tokenizer(FILES, folder)
+    return TextTokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hello there", "Hello there."),
+        ("Hello there!", "Hello there!"),
+        # Curly quotes become straight, and a closing one still gets its full stop.
+        ("“it’ll be ‘fine’”", "\"it'll be 'fine'\"."),
+        ("Wait… what", "Wait,  what."),
+        ("one : two—three – four", "One, two-three - four."),
+        ("well , yes", "Well, yes."),
+        ("  spaces\t and\n lines  ", "spaces and lines."),
+        ('"quoted"', '"quoted".'),
+        ("the end…", "The end,"),
+        ("Oh [laugh]", "Oh [laugh]."),
+        ("ßeta", "SSeta."),
+        ("éclair", "Éclair."),
+        ("\x00", "\x00."),
+        ("a\u3000b\x1cc", "A b c."),
+        ("why?!", "Why?!"),
+        ("semi;", "Semi;."),
+        ("…", ","),
+    ],
+)
+def test_clean_up(text: str, expected: str) -> None:
+    assert normalize_text(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u3000", "\x1c"])
+def test_nothing_to_say(text: str) -> None:
+    with pytest.raises(TextError, match="empty; give"):
+        normalize_text(text)
+
+
+def test_the_real_tokenizers_ids(tokenizer: TextTokenizer) -> None:
+    for case in json.loads((FILES / "groundtruth.json").read_text("utf-8")):
+        assert tokenizer.encode(case["text"]) == case["token_ids"], case["text"]
+
+
+def test_tags_are_single_ids(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.tags == TAGS
+    assert [tokenizer.encode(tag) for tag in TAGS] == [[50_257 + i] for i in range(19)]
+    assert len(tokenizer.encode("[Laugh]")) > 1
+
+
+def test_characters_that_are_bytes(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode("\x00") == [188]
+    assert len(tokenizer.encode("a\x01\x7f")) == 3
+    assert tokenizer.encode("<|endoftext|>") == [50_256]
+
+
+def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(TextError, match="surrogate pair at position 3; remove"):
+        tokenizer.encode("abc\ud83d")
+
+
+def test_the_limit_is_said_and_not_cut(tokenizer: TextTokenizer) -> None:
+    assert len(tokenizer.encode(" hello" * 1024)) == 1024
+    with pytest.raises(TextError, match="1025 tokens long where at most 1024 fit; split"):
+        tokenizer.encode(" hello" * 1025)
+
+
+def test_folders_without_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(ModelFolderError, match=r"tokenizer\.json is missing; convert"):
+        TextTokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"model": {}}', b"\xff\xfe", b"null"])
+def test_damaged_tokenizers(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ModelFolderError, match=r"tokenizer\.json is damaged; convert"):
+        TextTokenizer(tmp_path)
