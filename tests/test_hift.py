@@ -245,14 +245,23 @@ def test_padded_items_get_what_they_get_alone(network: HiFTGenerator) -> None:
         assert np.all(audio[i, n * SPF :] == 0)
 
 
-def test_half_precision_weights_keep_transforms_in_float32() -> None:
-    network = drawn(CONFIG)
+def test_half_precision_weights_keep_transforms_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, exp, seen = drawn(CONFIG), mx.exp, []
+
+    def spy(x: mx.array) -> mx.array:
+        seen.append(x.dtype)
+        return exp(x)
+
+    monkeypatch.setattr(mx, "exp", spy)
     mel, source = mx.array(random(1, 3, 80, seed=1)), mx.array(random(1, 3 * SPF, 1, seed=2)) * 0.1
     exact = np.array(network.decode(mel, source))
     network.set_dtype(mx.float16)
     assert network.f0(mel).dtype == mx.float32
     audio = network.decode(mel.astype(mx.float16), source)
     assert audio.dtype == mx.float32
+    assert seen == [mx.float32, mx.float32]
     assert network._spectrum(source[..., 0].astype(mx.float16), None).dtype == mx.float32
     assert snr(np.array(audio), exact) > 30
 
