@@ -49,8 +49,8 @@ def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
         buffer[:, :, start : start + time] = rows
         return buffer
     parts = [] if buffer is None else [buffer[:, :, :start]]
-    spare = -(start + time) % BLOCK
-    return mx.concatenate([*parts, rows, mx.zeros((batch, heads, spare, width), rows.dtype)], axis=2)
+    spare = mx.zeros((batch, heads, -(start + time) % BLOCK, width), rows.dtype)
+    return mx.concatenate([*parts, rows, spare], axis=2)
 
 
 class KeyValueCache:

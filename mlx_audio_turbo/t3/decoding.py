@@ -115,7 +115,7 @@ def _read(steps: Iterator[mx.array], limit: int) -> Iterator[int]:
     ids = next(steps)
     for count in range(1, limit + 1):
         following = next(steps) if count < limit else ids
-        token = int(ids.item())
+        token = int(ids)
         if token == STOP_SPEECH:
             return
         yield token

@@ -95,6 +95,7 @@ class GPT2(nn.Module):
             positions = mx.arange(start, start + time)
         seen = "causal" if mask is None and time > 1 else mask
         x = x + self.wpe(positions)
-        for block, layer in zip(self.h, cache.layers if cache else [None] * len(self.h)):
+        layers = [None] * len(self.h) if cache is None else cache.layers
+        for block, layer in zip(self.h, layers, strict=True):
             x = block(x, layer, seen)
         return self.ln_f(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +42,8 @@ def _part(recorded: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarr
 
 
 def _load_arrays(model: T3, weights: Mapping[str, np.ndarray]) -> None:
-    shapes = {"t3." + name: tuple(x.shape) for name, x in tree_flatten(model.parameters())}
+    named = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+    shapes = {"t3." + name: tuple(x.shape) for name, x in named}
     plan = conversion.plan(RULES, weights)
     made = conversion.apply(plan, weights.__getitem__, shapes)
     model.load_weights([(name.removeprefix("t3."), mx.array(x)) for name, x in made], strict=True)

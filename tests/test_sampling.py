@@ -1,0 +1,170 @@
+"""Drawing a token: order and borders of the filters, the penalty, chance by key."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo.t3.sampling import SamplingOptions, filter_logits, mark, sample
+
+OFF: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+
+
+def scores(logits: list[float], spoken: tuple[int, ...] = (), **options: Any) -> np.ndarray:
+    marks = np.zeros((1, len(logits)), bool)
+    marks[0, list(spoken)] = True
+    chosen = SamplingOptions(**(OFF | options))
+    return np.array(filter_logits(mx.array([logits]), mx.array(marks), chosen)[0])
+
+
+def kept(*args: Any, **options: Any) -> list[int]:
+    return np.flatnonzero(np.isfinite(scores(*args, **options))).tolist()
+
+
+def logs(*probabilities: float) -> list[float]:
+    return [math.log(p) for p in probabilities]
+
+
+def test_the_defaults_are_the_reference_s() -> None:
+    assert SamplingOptions() == SamplingOptions(
+        temperature=0.8, top_k=1000, top_p=0.95, repetition_penalty=1.2
+    )
+
+
+def test_everything_off_leaves_the_logits_alone() -> None:
+    logits = [0.5, -1.0, 2.0, 0.0]
+    assert scores(logits).tolist() == logits
+
+
+def test_top_k_keeps_what_ties_with_the_last() -> None:
+    assert kept([1.0, 3.0, 2.0, 2.0, 2.0, 0.0], top_k=2) == [1, 2, 3, 4]
+    assert kept([1.0, 3.0, 2.0, 2.5, 2.0, 0.0], top_k=2) == [1, 3]
+
+
+@pytest.mark.parametrize("top_k", [0, 4, 1000])
+def test_top_k_of_none_or_more_than_there_are_keeps_all(top_k: int) -> None:
+    assert kept([4.0, 3.0, 2.0, 1.0], top_k=top_k) == [0, 1, 2, 3]
+
+
+def test_top_p_removes_what_lies_under_the_rest() -> None:
+    logits = logs(0.05, 0.5, 0.15, 0.3)
+    assert kept(logits, top_p=0.951) == [0, 1, 2, 3]
+    assert kept(logits, top_p=0.94) == [1, 2, 3]
+    assert kept(logits, top_p=0.81) == [1, 2, 3]
+    assert kept(logits, top_p=0.79) == [1, 3]
+
+
+def test_top_p_keeps_at_least_one() -> None:
+    assert kept(logs(0.2, 0.5, 0.3), top_p=1e-9) == [1]
+
+
+def test_top_p_counts_in_what_top_k_has_left() -> None:
+    """The second token is 0.24 of everything, and 0.316 of the two that top-k keeps."""
+    logits = logs(0.24, 0.52, 0.08, 0.08, 0.08)
+    assert kept(logits, top_p=0.68) == [0, 1]
+    assert kept(logits, top_k=2, top_p=0.68) == [1]
+
+
+def test_temperature_comes_before_top_p() -> None:
+    logits = logs(0.1, 0.9)
+    assert kept(logits, top_p=0.95) == [0, 1]
+    assert kept(logits, top_p=0.95, temperature=0.5) == [1]
+
+
+def test_the_penalty_divides_above_zero_and_multiplies_below() -> None:
+    found = scores([2.0, -2.0, 1.0, -1.0], spoken=(0, 1), repetition_penalty=1.25)
+    np.testing.assert_allclose(found, [1.6, -2.5, 1.0, -1.0], rtol=1e-6)
+
+
+def test_the_penalty_comes_after_the_filters() -> None:
+    """A spoken token is not pushed out of top-k or top-p by its penalty, only made less likely."""
+    logits = [5.0, 4.9, 4.8, 0.0]
+    found = scores(logits, spoken=(0,), top_k=2, repetition_penalty=2.0)
+    np.testing.assert_allclose(found, [2.5, 4.9, -np.inf, -np.inf])
+    assert kept(logits, spoken=(0,), top_p=0.3, repetition_penalty=2.0) == [0]
+
+
+def test_the_penalty_comes_after_the_temperature() -> None:
+    """It multiplies either way; but the temperature must not scale a penalised sign."""
+    found = scores([1.0, 3.0], spoken=(0,), temperature=0.5, repetition_penalty=4.0)
+    np.testing.assert_allclose(found, [0.5, 6.0])
+
+
+def test_the_penalty_leaves_removed_tokens_removed() -> None:
+    found = scores([1.0, 3.0], spoken=(0,), top_k=1, repetition_penalty=1.2)
+    assert found[0] == -np.inf
+
+
+def test_the_border_of_top_p_is_exact_among_thousands() -> None:
+    """Float32 sums over 6563 values in a row drift by up to 2e-5, over many ids' probabilities."""
+    for seed in range(20):
+        logits = np.random.default_rng(seed).standard_normal(6563).astype(np.float32) * 0.3 + 8
+        order = np.argsort(logits)
+        weights = np.exp(logits[order].astype(np.float64))
+        border = np.cumsum(weights) / weights.sum()
+        assert len(kept(logits.tolist(), top_p=0.5)) == np.sum(border > 0.5)
+
+
+def test_rows_have_a_history_and_a_border_each() -> None:
+    logits = mx.array([logs(0.9, 0.06, 0.04), logs(0.04, 0.06, 0.9)])
+    spoken = mx.array([[False, False, True], [False, False, True]])
+    options = SamplingOptions(**(OFF | {"top_p": 0.95, "repetition_penalty": 2.0}))
+    found = np.array(filter_logits(logits, spoken, options))
+    np.testing.assert_allclose(found[0], [*logs(0.9, 0.06), -np.inf], rtol=1e-6)
+    np.testing.assert_allclose(found[1], [-np.inf, *logs(0.06, 0.9**2)], rtol=1e-6)
+
+
+def test_mark_adds_one_id_to_each_row() -> None:
+    spoken = mark(mark(mx.zeros((2, 4), mx.bool_), mx.array([1, 3])), mx.array([1, 0]))
+    assert spoken.tolist() == [[False, True, False, False], [True, False, False, True]]
+
+
+def test_draws_follow_the_distribution() -> None:
+    rows = 4000
+    logits = mx.broadcast_to(mx.array(logs(0.1, 0.2, 0.7)), (rows, 3))
+    keys = mx.random.split(mx.random.key(3), rows)
+    ids = sample(logits, mx.zeros((rows, 3), mx.bool_), SamplingOptions(**OFF), keys)
+    shares = np.bincount(np.array(ids), minlength=3) / rows
+    np.testing.assert_allclose(shares, [0.1, 0.2, 0.7], atol=0.03)
+
+
+def test_a_row_s_draw_does_not_hang_on_its_neighbours() -> None:
+    logits = mx.random.normal((5, 1001), key=mx.random.key(1))
+    spoken, keys = mx.zeros((5, 1001), mx.bool_), mx.random.split(mx.random.key(2), 5)
+    together = sample(logits, spoken, SamplingOptions(), keys).tolist()
+    alone = [
+        int(sample(logits[i : i + 1], spoken[:1], SamplingOptions(), keys[i : i + 1]))
+        for i in range(5)
+    ]
+    assert together == alone
+
+
+def test_temperature_0_takes_the_likeliest_whatever_was_spoken() -> None:
+    logits, spoken = mx.array([[1.0, 3.0, 2.9]]), mx.array([[False, True, False]])
+    assert sample(logits, spoken, SamplingOptions(temperature=0), mx.zeros((1, 2))).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_p", math.nan),
+        ("repetition_penalty", 0.0),
+        ("repetition_penalty", math.nan),
+    ],
+)
+def test_options_out_of_range_are_one_line_errors(option: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=option) as caught:
+        SamplingOptions(**{option: value})
+    assert "\n" not in str(caught.value)
