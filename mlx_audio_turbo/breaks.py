@@ -1,0 +1,171 @@
+"""Where a paragraph of English may be broken: after sentences, clauses, words.
+
+Best effort by punctuation and by lists of abbreviations; full-width marks end sentences too.
+"""
+
+# Own code, not a library: nltk wants downloads, pysbd takes seconds a page, neither knows our tags.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate, chain, pairwise
+from typing import Literal
+
+Kind = Literal["sentence", "clause", "word", "held"]
+"""What ends at a break; ``held`` is one inside of something that wants to stay whole."""
+
+_TERMINATORS = ".!?…‼⁇⁈⁉。！？｡।॥؟۔"
+_CLAUSE_MARKS = (",", ";", ":", "、", "，", "；", "：", "—", "–", "--")
+_CLOSERS = "\"'”’»)]}」』）】》*_"
+_OPENERS = "\"'“‘«([{「『（【《*_"
+_TRAILING = frozenset(_TERMINATORS + "”’»)]}」』）】》,;:、，；：%-–—")
+"""Marks that belong to what stands before them, even after a space (``Bonjour !``, ``a - b``)."""
+
+_TAG = re.compile(r"\[[^\W\d_]{1,15}(?:[ _-][^\W\d_]{1,10}){0,2}\]")
+_UNSPACED = re.compile(
+    r"(?P<sentence>[。！？｡]+[」』”’）】》]*)|[、，；：]|(?<=\w)(?:—+|--+|…+)(?=[\w“‘«])"
+)
+_QUOTE_MARKS = re.compile("[\"'“”‘’«»「」『』]")
+_CLOSING_QUOTE = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』"}
+_APOSTROPHE = re.compile(r"'(?:\d|(?:tis|twas|twere|em|til|till|cause|bout|round|n)\b)", re.I)
+_ABBREVIATED = re.compile(r"[^\W\d_]+(?:\.[^\W\d_]+)*$")
+_DOTTED = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NEVER_LAST = _words(
+    """Mr Mrs Ms Mx Dr Prof Gen Col Capt Cpt Lt Maj Sgt Cpl Cmdr Adm Rev Hon Fr Gov Sen Rep Pres
+    Supt Insp Messrs Mme Mlle Mt Ft vs v e.g i.e cf viz approx ca al"""
+)
+_BEFORE_NUMBER = _words("No no Nos nos Fig fig Figs figs p pp Eq eq Sec sec Art art")
+_MAY_BE_LAST = _words(
+    """etc St Ave Blvd Rd Inc Ltd Co Corp Bros Jr Sr Esq Ph.D B.Sc M.Sc Vol vol Ch ch Dept dept Est
+    est Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thur Thurs Fri Sat
+    Sun"""
+)
+_STARTERS = _words(
+    """a after all also although an and another any are as at because before both but by can could
+    did do does each even every few for from had has have he her here his how however i if in is it
+    its just let many maybe meanwhile more most my never no nobody nor not nothing now of on once
+    one only or our perhaps several she should since so some soon still such that the their then
+    there these they this those though through thus to under until was we well were what when where
+    whether which while who why will with would yes yet you your"""
+)
+"""Words that, with a capital, tell that a sentence has begun."""
+
+
+def find_tags(paragraph: str) -> list[tuple[int, int]]:
+    """The spans of the tags, in order; none is longer than 39 characters."""
+    return [match.span() for match in _TAG.finditer(paragraph)]
+
+
+def find_breaks(paragraph: str, limit: int) -> dict[Kind, list[int]]:
+    """The positions where ``paragraph`` (white space folded) may be broken, by what ends there.
+
+    At a position stands the space that parts two words, or the first character of what follows.
+    None is inside a tag; those inside a quotation of at most ``limit`` characters are held.
+    """
+    breaks: dict[Kind, list[int]] = {"sentence": [], "clause": [], "word": [], "held": []}
+    found = sorted(chain(_after_words(paragraph), _within_words(paragraph)))
+    positions = [position for position, _ in found]
+    in_tag = _inside(positions, find_tags(paragraph))
+    in_quotation = _inside(positions, sorted(_quotations(paragraph, limit)))
+    for (position, kind), tagged, quoted in zip(found, in_tag, in_quotation, strict=True):
+        if not tagged:
+            breaks["held" if quoted else kind].append(position)
+    return breaks
+
+
+def _inside(positions: list[int], spans: list[tuple[int, int]]) -> Iterator[bool]:
+    """For each position in order, whether it lies within one of the spans (sorted by start)."""
+    reach, following = 0, 0
+    for position in positions:
+        while following < len(spans) and spans[following][0] < position:
+            reach = max(reach, spans[following][1])
+            following += 1
+        yield position < reach
+
+
+def _after_words(paragraph: str) -> Iterator[tuple[int, Kind]]:
+    words = paragraph.split(" ")
+    ends = accumulate(words, lambda end, word: end + 1 + len(word), initial=-1)
+    next(ends)
+    first = True
+    for (word, following), end in zip(pairwise(words), ends, strict=False):
+        kind = _kind(word, following, first)
+        first = kind == "sentence"
+        yield end, kind
+
+
+def _within_words(paragraph: str) -> Iterator[tuple[int, Kind]]:
+    """Breaks without a space: after 。 and 、 and their kin, after a dash between two words."""
+    for match in _UNSPACED.finditer(paragraph):
+        start, end = match.span()
+        if end == len(paragraph) or paragraph[end] == " " or paragraph[end] in _TRAILING:
+            continue
+        if paragraph[start - 1 : start].isdigit() and paragraph[end].isdigit():
+            continue
+        yield end, "sentence" if match["sentence"] else "clause"
+
+
+def _kind(word: str, following: str, first: bool) -> Kind:
+    """What ends with ``word``; ``first`` is whether it begins its sentence."""
+    if following[0] in _TRAILING and not following[1:2].isalnum():
+        return "held"
+    if word[-1].isalnum():
+        return "held" if word[-1].isdigit() and following[0].isdigit() else "word"
+    stem = word.rstrip(_CLOSERS + _TERMINATORS)
+    ending = word[len(stem) :]
+    if first and stem.isdigit() and len(stem) <= 3:
+        return "held"  # "1." or "2)" counts what it stands before
+    marks = ending.strip(_CLOSERS)
+    if not marks:
+        return "clause" if stem.endswith(_CLAUSE_MARKS) or stem == "-" else "word"
+    begins = following.lstrip(_OPENERS)
+    trails_off = not stem or ".." in marks or marks[-1] == "…"
+    if begins[:1].islower() and (trails_off or ending[-1] in _CLOSERS):
+        return "clause"
+    if marks == "." and _abbreviates(stem, begins):
+        return "held"
+    return "sentence"
+
+
+def _abbreviates(stem: str, following: str) -> bool:
+    """Whether the full stop after ``stem`` is an abbreviation's and ends no sentence."""
+    match = _ABBREVIATED.search(stem[-16:])
+    if not match:
+        return False
+    name = match[0]
+    if len(name) > 1 and name.isupper() and "." not in name:
+        name = name.capitalize()
+    if name in _NEVER_LAST:
+        return True
+    if name in _BEFORE_NUMBER:
+        return following[:1].isdigit()
+    initials = _DOTTED.fullmatch(name) and (len(name) > 1 or name.isupper())
+    if not initials and name not in _MAY_BE_LAST:
+        return False
+    return not (following[:1].isupper() and following.rstrip(",;:").lower() in _STARTERS)
+
+
+def _quotations(paragraph: str, limit: int) -> Iterator[tuple[int, int]]:
+    """Spans of the quotations that fit into a segment with all that hangs on them."""
+    opened: dict[str, int] = {}
+    for match in _QUOTE_MARKS.finditer(paragraph):
+        mark, start, end = match[0], match.start(), match.end()
+        before, after = paragraph[start - 1 : start] or " ", paragraph[end : end + 1] or " "
+        closes = mark not in "\"'’" or (before != " " and not after.isalnum())
+        if closes and mark in opened:
+            opening = opened.pop(mark)
+            left = paragraph.rfind(" ", max(0, opening - limit), opening) + 1
+            right = paragraph.find(" ", end, end + limit)
+            if (right if right >= 0 else min(len(paragraph), end + limit)) - left <= limit:
+                yield opening, end
+        elif mark in _CLOSING_QUOTE:
+            opens = before in _OPENERS + " -–—" and after != " "
+            if mark not in "\"'" or (opens and not _APOSTROPHE.match(paragraph, start)):
+                opened[_CLOSING_QUOTE[mark]] = start

@@ -1,0 +1,328 @@
+"""Packing: hand-made examples, and properties that hold for any text at all."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+import pytest
+
+from mlx_audio_turbo.breaks import find_breaks
+from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo.packing import (
+    MIN_LIMIT,
+    PauseOptions,
+    Segment,
+    normalize_spaces,
+    pack,
+    split_again,
+)
+
+FILLER = "The quick brown fox jumps over the lazy dog and runs away again"
+"""63 characters without a mark."""
+
+
+def texts(text: str, limit: int = 300) -> list[str]:
+    return [segment.text for segment in pack(text, limit=limit)]
+
+
+# --- sentences ------------------------------------------------------------------------------
+
+
+def sentence_ends(text: str) -> list[str]:
+    """The last words of the sentences that packing knows, but for the last one's."""
+    return [text[:end].split(" ")[-1] for end in find_breaks(text, 300)["sentence"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?"]),
+        ("Mr. Smith met Mrs. Jones and Dr. Who. They left.", ["Who."]),
+        ("MR. SMITH LEFT. DR. WHO CAME.", ["LEFT."]),
+        ("Use tools, e.g. Saws, i.e. The sharp ones, vs. Blunt ones. Then go.", ["ones."]),
+        ("He left at 5 p.m. The train was late.", ["p.m."]),
+        ("He left at 5 a.m. on Monday. We slept.", ["Monday."]),
+        ("The U.S. Army came. It stayed.", ["came."]),
+        ("He lives in the U.S. She does not.", ["U.S."]),
+        ("We met on Main St. The shop in St. Louis was shut.", ["St."]),
+        ("J. R. R. Tolkien wrote it. C. S. Lewis read it.", ["it."]),
+        ("Bring pens, paper, etc. and go. Now.", ["go."]),
+        ("See No. 5 and Fig. 3 there. No. I will not.", ["there.", "No."]),
+        ("Mary has a Ph.D. in law. Ph.D. students came.", ["law."]),
+        (
+            "It costs $5.99 or 1,000. Version v1.2.3 came at 12:30. Pi is 3.14.",
+            ["1,000.", "12:30."],
+        ),
+        ("1. Wash the pan. 2. Dry it. 3) Eat!", ["pan.", "it."]),
+        ("It was 1990. The war ended.", ["1990."]),
+        ("What?! You too!! Wait... Stop… Now.", ["What?!", "too!!", "Wait...", "Stop…"]),
+        ("Well... maybe not… or so. Yes.", ["so."]),
+        ('"Where to?" he asked. "Home!" She left.', ["asked.", '"Home!"']),
+        ("(He was late.) She was not [as he said.] Yes.", ["late.)", "said.]"]),
+        ("Go. “Stop!” ‘No.’ *Never.* Yes.", ["Go.", "“Stop!”", "‘No.’", "*Never.*"]),
+        ("Bonjour ! Comment ? Bien. . . fin. Oui.", ["!", "?", "fin."]),
+        ("See www.example.com. Then write to me.", ["www.example.com."]),
+        ("That was fun! [laugh] Once more. [sigh] No.", ["fun!", "more."]),
+        ("is it so? yes. it is", ["so?", "yes."]),
+        ("क्या हुआ। कुछ नहीं।", ["हुआ।"]),
+    ],
+)
+def test_sentence_ends(text: str, ends: list[str]) -> None:
+    assert sentence_ends(text) == ends
+
+
+def test_full_width_marks_end_sentences_without_a_space() -> None:
+    sentence = "今天天气很好，我们去公园吧。"
+    segments = pack(sentence * 10, limit=60)
+    assert [s.text for s in segments] == [sentence * 4, sentence * 4, sentence * 2]
+    assert [(s.pause, s.glue) for s in segments] == [("sentence", "")] * 2 + [("end", "")]
+
+
+# --- packing --------------------------------------------------------------------------------
+
+
+def test_short_text_is_one_segment() -> None:
+    assert pack("  Hello there.\nHow are\tyou? ") == [
+        Segment("Hello there. How are you?", "end", "")
+    ]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n \t\n"])
+def test_nothing_to_say_is_no_segment(text: str) -> None:
+    assert pack(text) == []
+
+
+def test_whole_sentences_fill_a_segment_up_to_the_limit() -> None:
+    sentence = FILLER + "."
+    assert texts(" ".join([sentence] * 10)) == [" ".join([sentence] * n) for n in (4, 4, 2)]
+    exact = " ".join(["x" * 149 + ".", "y" * 148 + "."])
+    assert len(exact) == 300
+    assert texts(f"{exact} {exact}") == [exact, exact]
+
+
+def test_a_long_sentence_is_split_evenly_after_clauses() -> None:
+    text = f"{FILLER}, {FILLER}, {FILLER}; {FILLER} and {FILLER}."
+    first, second = pack(text)
+    assert first.text == f"{FILLER}, {FILLER}, {FILLER};"
+    assert (first.pause, first.glue) == ("clause", " ")
+    assert second.text == f"{FILLER} and {FILLER}."
+
+
+def test_a_long_clause_is_split_evenly_after_words() -> None:
+    first, second = pack(" ".join([FILLER] * 5))
+    assert (first.pause, first.glue) == ("word", " ")
+    assert abs(len(first.text) - len(second.text)) < 12
+
+
+@pytest.mark.parametrize("dash", ["—", "--", "…"])
+def test_a_dash_between_words_ends_a_clause(dash: str) -> None:
+    first, second = pack(f"{FILLER} {FILLER}{dash}{FILLER} {FILLER}, {FILLER}.")
+    assert first.text.endswith("again" + dash)
+    assert (first.pause, first.glue) == ("clause", "")
+    assert second.text.startswith("The quick")
+
+
+def test_no_dash_between_numbers_is_a_break() -> None:
+    assert pack("1990—1995 " * 40, limit=300)[0].pause == "word"
+
+
+def test_an_unbreakable_run_is_cut_at_the_limit() -> None:
+    segments = pack("See https://" + "x" * 700 + " there.")
+    assert [len(s.text) for s in segments] == [3, 300, 300, 115]
+    assert [s.glue for s in segments] == [" ", "", "", ""]
+
+
+def test_a_sentence_of_a_word_does_not_stand_alone_before_a_long_one() -> None:
+    first = pack(f"No. {FILLER}, {' '.join([FILLER] * 4)}.")[0]
+    assert first.text == f"No. {FILLER},"
+
+
+def test_the_last_segment_is_not_a_word() -> None:
+    sentence = FILLER + "."
+    text = f"{sentence} {sentence} {sentence} {sentence} {'x' * 38}. Thanks."
+    assert texts(text) == [" ".join([sentence] * 4), f"{'x' * 38}. Thanks."]
+
+
+def test_a_tag_is_never_split() -> None:
+    for pad in range(280, 300):
+        for tag in ("[clear throat]", "[laugh]"):
+            for glue in ("", " "):
+                parts = texts("x" * pad + glue + tag + glue + "y" * 300)
+                assert sum(part.count(tag) for part in parts) == 1
+
+
+def test_a_quotation_that_fits_stays_whole() -> None:
+    for opening, closing in ('""', "“”", "‘’", "''", "«»"):
+        inner = f"Stop it. {FILLER}! Don't, {FILLER}? Now go"
+        quotation = f"{opening}{inner},{closing}"
+        parts = texts(f"{FILLER}. {FILLER} {quotation} he said. {FILLER}.")
+        assert sum(quotation in part for part in parts) == 1, parts
+
+
+def test_a_quotation_too_long_is_split_after_its_sentences() -> None:
+    first, second = pack(f'He said: "{" ".join([FILLER + "."] * 6)}"')
+    assert first.pause == "sentence"
+    assert first.text.endswith("again.")
+    assert second.text.endswith('again."')
+
+
+def test_an_apostrophe_opens_no_quotation() -> None:
+    text = (
+        "'Twas cold. So were the dogs' ears. The '90s were too. Ask the dogs' keeper. "
+        "Tell 'em so. It is James' dog."
+    )
+    assert sentence_ends(text) == ["cold.", "ears.", "too.", "keeper.", "so."]
+
+
+@pytest.mark.parametrize("unit", ["Mr. Smith", "J. R. R. Tolkien", "10 000", "No. 5", "end ..."])
+def test_what_belongs_together_is_not_parted_between_words(unit: str) -> None:
+    for pad in range(20):
+        parts = texts("y" * pad + " " + f"{unit} " * 60)
+        assert sum(part.count(unit) for part in parts) == 60
+
+
+def test_held_places_are_used_where_there_is_no_other() -> None:
+    segments = pack("17 " * 400)
+    assert all(set(s.text.split(" ")) == {"17"} for s in segments)
+
+
+# --- paragraphs and pauses ------------------------------------------------------------------
+
+
+def test_paragraphs_are_never_joined() -> None:
+    segments = pack("CHAPTER ONE\n\nIt was late.\nIt was cold.\r\n \r\n* * *\u2029The end.\n")
+    assert segments == [
+        Segment("CHAPTER ONE", "paragraph", "\n\n"),
+        Segment("It was late. It was cold.", "paragraph", "\n\n"),
+        Segment("* * *", "paragraph", "\n\n"),
+        Segment("The end.", "end", ""),
+    ]
+    assert [s.speakable for s in segments] == [True, True, False, True]
+
+
+def test_pauses() -> None:
+    pauses = PauseOptions(word=0.01, clause=0.02, sentence=0.03, paragraph=0.04)
+    kinds = ("word", "clause", "sentence", "paragraph", "end")
+    seconds = [pauses.after(Segment("x", kind, " ")) for kind in kinds]
+    assert seconds == [0.01, 0.02, 0.03, 0.04, 0.0]
+    assert PauseOptions().paragraph > PauseOptions().sentence > PauseOptions().clause
+    with pytest.raises(OptionError, match="paragraph"):
+        PauseOptions(paragraph=-1)
+    with pytest.raises(OptionError, match="word"):
+        PauseOptions(word=float("nan"))
+
+
+def test_a_limit_too_low_is_an_error() -> None:
+    with pytest.raises(OptionError, match="40"):
+        pack("Hello.", limit=39)
+
+
+def test_split_again_gives_shorter_segments_with_the_same_end() -> None:
+    segment = pack(f"{FILLER}. {FILLER}. {FILLER}, {FILLER}.\n\nNext.")[0]
+    parts = split_again(segment)
+    assert len(parts) == 2
+    assert "".join(s.text + s.glue for s in parts) == segment.text + "\n\n"
+    assert (parts[-1].pause, parts[-1].glue) == ("paragraph", "\n\n")
+    assert parts[0].pause == "sentence"
+    short = Segment("Too short to split.", "sentence", " ")
+    assert split_again(short) == [short]
+
+
+# --- properties -----------------------------------------------------------------------------
+
+TAGS = ("[laugh]", "[clear throat]", "[advertisement]", "[sigh]")
+WORDS = ("a", "word", "Again", "the", "extraordinary", "I", "naïve", "don't", "Строка", "नमस्ते")
+UNITS = ("Mr. Smith", "Mrs. Jones", "J. R. R. Tolkien", "No. 7", "3.14", "1,000", "12:30", "v1.2.3",
+         "$5.99", "U.S. Navy", "5 p.m.", "e.g. this", "St. Louis", "10 000")  # fmt: skip
+MARKS = (",", ".", "!", "?", "...", "…", ";", ":", " -", "—", "?!", '."', "。", "、")
+SPACES = (" ",) * 12 + (
+    "\n",
+    "  ",
+    "\t",
+    "\n\n",
+    "\r\n",
+    "\r\n\r\n",
+    "\u2029",
+    "\u00a0",
+    " \n \n\n ",
+)
+JUNK = ('"', "'", "[", "]", "(", ")", "“", "”", "‘", "’", "[laugh", "--", "\u0301", "😀", "\x00",
+        "x" * 350, "。" * 20, "1 2 3", "https://a.b/" + "y" * 90, "[[laugh]]")  # fmt: skip
+
+
+def tidy_text(random_: random.Random) -> str:
+    """Words, units, tags and quotations, with marks and white space between."""
+    parts: list[str] = []
+    for _ in range(random_.randrange(1, 90)):
+        draw = random_.random()
+        if draw < 0.08:
+            parts.append(random_.choice(TAGS))
+        elif draw < 0.2:
+            parts.append(random_.choice(UNITS))
+        elif draw < 0.25:
+            parts.append(f"“{' '.join(random_.choices(WORDS[:8], k=random_.randrange(1, 20)))}.”")
+        else:
+            parts.append(random_.choice(WORDS))
+            if random_.random() < 0.25:
+                parts.append(random_.choice(MARKS))
+        parts.append(random_.choice(SPACES))
+    return "".join(parts)
+
+
+def wild_text(random_: random.Random) -> str:
+    pieces = TAGS + WORDS + UNITS + MARKS + SPACES + JUNK
+    return "".join(random_.choices(pieces, k=random_.randrange(0, 120)))
+
+
+def test_ten_thousand_texts() -> None:
+    random_ = random.Random(20_240_607)
+    tag = re.compile("|".join(map(re.escape, TAGS)))
+    quotation = re.compile("“[^“”]*”")
+    for number in range(10_000):
+        tidy = number % 2 == 0
+        text = tidy_text(random_) if tidy else wild_text(random_)
+        limit = random_.choice((MIN_LIMIT, 100, 300))
+        segments = pack(text, limit=limit)
+        folded = normalize_spaces(text)
+
+        assert "".join(s.text + s.glue for s in segments) == folded
+        assert " ".join(folded.split()) == " ".join(text.split())
+        assert all(0 < len(s.text) <= limit and s.text == s.text.strip(" ") for s in segments)
+        found = [match for s in segments for match in tag.findall(s.text)]
+        assert found == tag.findall(folded)
+
+        assert [s.glue == "\n\n" for s in segments] == [s.pause == "paragraph" for s in segments]
+        assert sum(s.pause == "paragraph" for s in segments) == folded.count("\n\n")
+        assert not segments or (segments[-1].pause, segments[-1].glue) == ("end", "")
+        if tidy and limit == 300:
+            for unit in UNITS:
+                assert sum(s.text.count(unit) for s in segments) == folded.count(unit), unit
+            fitting = [match for match in quotation.findall(folded) if len(match) < 280]
+            assert fitting == [
+                match for s in segments for match in quotation.findall(s.text) if len(match) < 280
+            ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{FILLER}, Mr. Smith said. “No! [laugh] Never,” at 3.14.\n\n" * 6000,
+        "x" * 500_000,
+        "." * 500_000 + "a",
+        '"' * 200_000,
+        "'a' " * 100_000,
+        "[a" * 250_000,
+        "a" + "-" * 500_000,
+        " \n" * 250_000,
+        "1 " * 250_000,
+        "a\n\n" * 100_000,
+    ],
+    ids=["prose", "run", "dots", "quotes", "single quotes", "brackets", "dashes", "spaces",
+         "digits", "paragraphs"],
+)  # fmt: skip
+def test_time_grows_with_the_length_and_no_faster(text: str) -> None:
+    begun = time.process_time()
+    pack(text)
+    assert time.process_time() - begun < 10
