@@ -61,8 +61,8 @@ def resolve(model: str | Path) -> Path:
     if str(model) == "tiny":
         return _converter("tiny").ensure(cache_folder())
     folder = Path(model).expanduser()
-    if not folder.is_dir():
-        if folder.exists():
+    if not str(model) or not folder.is_dir():
+        if str(model) and folder.exists():
             raise ModelFolderError(f"{folder} is a file; give the folder that holds config.json")
         if not _HUB_ID.fullmatch(str(model)):
             raise ModelFolderError(

@@ -21,40 +21,38 @@ def parser() -> argparse.ArgumentParser:
 
     out = argparse.ArgumentParser(
         prog="mlx_audio_turbo.tts",
+        usage="%(prog)s --text TEXT --ref_audio CLIP [options]",
         description="Speak a text in the voice of a reference clip, with Chatterbox Turbo on MLX.",
         epilog="Exit codes: 0 done, 2 something to put right (one line says what), 130 Ctrl-C.",
     )
     out.add_argument("--text", required=True, help="what to say; tags like [laugh] are performed")
     who = out.add_mutually_exclusive_group(required=True)
-    who.add_argument(
-        "--ref_audio", "--ref-audio", metavar="CLIP", help="a clip of the voice, > 5 s"
-    )
+    who.add_argument("--ref_audio", metavar="CLIP", help="a clip of the voice, > 5 s")
     who.add_argument("--voice", metavar="FILE", help="a voice saved with --save_voice")
     out.add_argument("--output", default="speech.wav", help="file to write (%(default)s)")
-    out.add_argument("--save_voice", "--save-voice", metavar="FILE", help="keep the voice as well")
+    out.add_argument("--save_voice", metavar="FILE", help="keep the voice as well")
     out.add_argument(
         "--model",
         default=DEFAULT_MODEL,
         help="folder, Hub id, or 'tiny' (untrained, offline) (%(default)s)",
     )
-    out.add_argument("--seed", type=int, help="the same seed gives the same audio")
+    out.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same audio")
     draw = out.add_argument_group("sampling")
-    draw.add_argument("--temperature", type=float, default=0.8, help="%(default)s")
-    draw.add_argument("--top_k", "--top-k", type=int, default=1000, help="%(default)s")
-    draw.add_argument("--top_p", "--top-p", type=float, default=0.95, help="%(default)s")
+    draw.add_argument("--temperature", metavar="X", type=float, default=0.8, help="%(default)s")
+    draw.add_argument("--top_k", metavar="N", type=int, default=1000, help="%(default)s")
+    draw.add_argument("--top_p", metavar="X", type=float, default=0.95, help="%(default)s")
     draw.add_argument(
-        "--repetition_penalty", "--repetition-penalty", type=float, default=1.2, help="%(default)s"
+        "--repetition_penalty", metavar="X", type=float, default=1.2, help="%(default)s"
     )
     draw.add_argument(
         "--max_tokens",
-        "--max-tokens",
+        metavar="N",
         type=int,
         default=MAX_TOKENS,
         help="25 are one second (%(default)s)",
     )
     out.add_argument(
         "--no_loudness",
-        "--no-loudness",
         action="store_true",
         help="take the clip as loud as it is",
     )
@@ -62,10 +60,22 @@ def parser() -> argparse.ArgumentParser:
     return out
 
 
+def underscored(arguments: Sequence[str]) -> list[str]:
+    """Options as people know them from elsewhere: ``--ref-audio`` is ``--ref_audio``."""
+
+    def rename(argument: str) -> str:
+        if not argument.startswith("--"):
+            return argument
+        name, equals, value = argument[2:].partition("=")
+        return f"--{name.replace('-', '_')}{equals}{value}"
+
+    return [rename(argument) for argument in arguments]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
     try:
-        return _speak(parser().parse_args(argv))
+        return _speak(parser().parse_args(underscored(sys.argv[1:] if argv is None else argv)))
     except TurboError as error:
         print(f"mlx_audio_turbo.tts: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -21,7 +21,7 @@ PARTS = sorted(path.stem for path in GOLDENS.glob("*.npz"))
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights are drawn again from their seed, so none are kept in the repository."""
     folder = tmp_path_factory.mktemp("goldens") / "tiny"
-    write_checkpoint(folder, config=TINY, seed=20_26)
+    write_checkpoint(folder, config=TINY, name="tiny", seed=20_26)
     return folder
 
 

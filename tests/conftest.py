@@ -1,0 +1,46 @@
+"""What many tests share: the tiny model, made once, and a clip."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+CLIP = Path(__file__).parent / "data" / "1069-133699-0000.flac"
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of our own, so that the user's stays as it is; commands in tests get it too."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["MLX_AUDIO_TURBO_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(cache: Path) -> Path:
+    from mlx_audio_turbo_convert.tiny import ensure
+
+    return ensure(cache)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_folder: Path):
+    from mlx_audio_turbo import ChatterboxTurbo
+
+    return ChatterboxTurbo.from_pretrained(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def voice(model):
+    return model.encode_voice(CLIP)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No Hub, whatever the machine has: an empty cache and a proxy that nobody answers."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

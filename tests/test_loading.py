@@ -1,0 +1,167 @@
+"""Loading is strict, and what it refuses is named in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from safetensors.numpy import load_file, save_file
+
+from mlx_audio_turbo import DownloadError, ModelFolderError
+from mlx_audio_turbo.config import TINY, TURBO, ModelConfig, from_dict, to_dict
+from mlx_audio_turbo.loading import load, resolve
+from mlx_audio_turbo.networks import parameter_shapes
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ModelFolderError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
+    loaded = load(tiny_folder)
+    stored = load_file(tiny_folder / "model.safetensors")
+    held = dict(tree_flatten(loaded.networks.parameters()))
+    assert set(stored) == set(held)
+    for name, array in stored.items():
+        np.testing.assert_array_equal(np.array(held[name]), array)
+    assert loaded.config == TINY
+
+
+def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
+    loaded = load(tiny_folder, dtype=mx.bfloat16)
+    assert {array.dtype for _, array in tree_flatten(loaded.networks.parameters())} == {mx.bfloat16}
+
+
+def test_missing_tensor(folder: Path) -> None:
+    change_weights(folder, lambda t: t.pop("t3.speech_head.bias"))
+    assert "lacks t3.speech_head.bias" in refused(folder)
+
+
+def test_extra_tensor(folder: Path) -> None:
+    change_weights(folder, lambda t: t.update(stray=np.ones(2, np.float32)))
+    assert "unknown tensor stray" in refused(folder)
+
+
+def test_misshapen_tensor(folder: Path) -> None:
+    name = "t3.tfmr.h.0.mlp.c_fc.weight"
+    change_weights(folder, lambda t: t.update({name: np.ascontiguousarray(t[name].T)}))
+    assert name in refused(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -1])
+def test_truncated_weights(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "damaged" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_missing_file(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert name in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_damaged_json(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a["t3"].update(surprise=1),
+        lambda a: a["t3"].pop("layers"),
+        lambda a: a["t3"].update(layers="3"),
+        lambda a: a["t3"].update(layers=-1),
+        lambda a: a["t3"].update(layers=True),
+        lambda a: a["hift"].update(upsample_rates=8),
+        lambda a: a.update(t3=[]),
+        lambda a: a["t3"].update(layers=4),
+    ],
+)
+def test_wrong_sizes(folder: Path, change: Callable[[dict], object]) -> None:
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    change(values["architecture"])
+    path.write_text(json.dumps(values))
+    refused(folder)
+
+
+def test_another_kind_of_model(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    assert "llama" in refused(folder)
+
+
+def test_config_round_trip() -> None:
+    for config in (TINY, TURBO):
+        assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_turbo_has_the_published_number_of_values() -> None:
+    count = sum(int(np.prod(shape)) for shape in parameter_shapes(TURBO).values())
+    # 478.9 M of T3 less text head and wte, 266 M of S3Gen's file, 1.4 M of VoiceEncoder
+    assert 640e6 < count < 650e6
+
+
+def test_unknown_names(tmp_path: Path, offline: None) -> None:
+    for name in (tmp_path / "absent", "no-such-folder", "./x/y", ""):
+        with pytest.raises(ModelFolderError, match="no model folder"):
+            resolve(name)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ModelFolderError, match="is a file"):
+        resolve(file)
+
+
+@pytest.mark.parametrize("name", ["ResembleAI/chatterbox-turbo", "someone/some-model"])
+def test_no_network(name: str, offline: None) -> None:
+    with pytest.raises(DownloadError) as caught:
+        resolve(name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_upstream_folders_are_converted_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_audio_turbo_convert.synthetic import write_checkpoint
+
+    monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "own"))
+    checkpoint = tmp_path / "upstream"
+    write_checkpoint(checkpoint, config=TINY, name="tiny", seed=1)
+    first = resolve(checkpoint)
+    stamp = os.stat(first / "model.safetensors").st_mtime_ns
+    assert first.is_relative_to(tmp_path / "own")
+    assert resolve(checkpoint) == first
+    assert os.stat(first / "model.safetensors").st_mtime_ns == stamp
+    assert load(first).config == TINY
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    assert "config.json" in refused(resolve(tmp_path))
