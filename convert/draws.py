@@ -123,8 +123,12 @@ def _pass_t_on(mixer: np.ndarray) -> None:
 
 
 def _let_speech_end(bias: np.ndarray) -> None:
-    # the stop token comes up after some tens of tokens
-    bias[STOP_SPEECH] += 7
+    # the stop token comes up after some tens of tokens, whatever was said before
+    bias[STOP_SPEECH] += 9
+
+
+def _steady_end(head: np.ndarray) -> None:
+    head[STOP_SPEECH] *= np.float32(0.2)
 
 
 def _soften(gain: np.ndarray) -> None:
@@ -132,11 +136,12 @@ def _soften(gain: np.ndarray) -> None:
 
 
 def _raise(bias: np.ndarray) -> None:
-    bias[: len(bias) // 2] += np.float32(0.1)
+    bias[: len(bias) // 2] += np.float32(0.3)
 
 
 _ADJUSTMENTS: Mapping[str, Callable[[np.ndarray], None]] = {
     "flow.decoder.estimator.time_embed_mixer.weight": _pass_t_on,
+    "speech_head.weight": _steady_end,
     "speech_head.bias": _let_speech_end,
     "mel2wav.conv_post.parametrizations.weight.original0": _soften,
     "mel2wav.conv_post.bias": _raise,

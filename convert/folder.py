@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import to_dict
+from mlx_audio_turbo.config import ModelConfig, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.networks import parameter_shapes
 
@@ -68,17 +68,20 @@ def ensure(folder: Path, cache: Path) -> Path:
         ModelFolderError: as for :func:`convert`; or a download is not what was published.
     """
     source = upstream.recognise(folder)
-    key = hashlib.sha256(f"{CACHE_VERSION} {to_dict(source.config)}".encode())
-    for path in source.weights:
-        state = path.resolve().stat()
-        key.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
-    output = cache / f"{source.variant}-float16-{key.hexdigest()[:16]}"
+    states = [(str(path.resolve()), path.stat().st_mtime_ns) for path in source.weights]
+    output = cache / f"{source.variant}-float16-{cache_key(source.config, states)}"
     if not (output / "config.json").is_file():
         if source.repository:
             repository = upstream.REPOSITORIES[source.repository]
             upstream.check_files(folder, repository, remedy=source.remedy)
         make_once(output, lambda: convert(source, output, dtype="float16"))
     return output
+
+
+def cache_key(config: ModelConfig, *sources: object) -> str:
+    """Another key for other ``sources``, sizes, or tensors of a model folder."""
+    parts = (CACHE_VERSION, to_dict(config), parameter_shapes(config), sources)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def make_once(output: Path, make: Callable[[], object]) -> None:

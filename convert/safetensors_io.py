@@ -188,11 +188,40 @@ def write(
     Raises:
         ValueError: an array that ``tensors`` does not describe, or that is missing.
     """
-    order = sorted(tensors, key=lambda name: (_ORDER[tensors[name].dtype], name))
+    header, starts = _layout(tensors, metadata)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        file.write(header)
+        left = set(starts)
+        for name, array in arrays:
+            tensor = tensors.get(name)
+            if tensor is None or name not in left:
+                raise ValueError(f"{name!r} is not expected in {path.name}")
+            if array.shape != tensor.shape or array.dtype != DTYPES[tensor.dtype]:
+                raise ValueError(f"{name!r} is {array.dtype} {array.shape}, not {tensor}")
+            left.remove(name)
+            file.seek(starts[name])
+            # a view as bytes: buffers of numpy's half floats are refused by some writers
+            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        if left:
+            raise ValueError(f"{min(left)!r} is missing from {path.name}")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def size(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> int:
+    """The bytes of the file that :func:`write` makes of ``tensors``."""
+    header, _ = _layout(tensors, metadata)
+    return len(header) + sum(tensor.bytes for tensor in tensors.values())
+
+
+def _layout(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
+) -> tuple[bytes, dict[str, int]]:
+    """All that comes before the data, and where in the file each tensor starts."""
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     starts: dict[str, int] = {}
     end = 0
-    for name in order:
+    for name in sorted(tensors, key=lambda name: (_ORDER[tensors[name].dtype], name)):
         tensor = tensors[name]
         starts[name], end = end, end + tensor.bytes
         fields[name] = {
@@ -202,23 +231,8 @@ def write(
         }
     header = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
-    with replacing(path) as partial, open(partial, "wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        left = set(order)
-        for name, array in arrays:
-            tensor = tensors.get(name)
-            if tensor is None or name not in left:
-                raise ValueError(f"{name!r} is not expected in {path.name}")
-            if array.shape != tensor.shape or array.dtype != DTYPES[tensor.dtype]:
-                raise ValueError(f"{name!r} is {array.dtype} {array.shape}, not {tensor}")
-            left.remove(name)
-            file.seek(8 + len(header) + starts[name])
-            # a view as bytes: buffers of numpy's half floats are refused by some writers
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        if left:
-            raise ValueError(f"{min(left)!r} is missing from {path.name}")
-        file.flush()
-        os.fsync(file.fileno())
+    header = len(header).to_bytes(8, "little") + header
+    return header, {name: len(header) + start for name, start in starts.items()}
 
 
 def to_bfloat16(array: np.ndarray) -> np.ndarray:

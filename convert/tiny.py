@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 
-from mlx_audio_turbo.config import TINY, to_dict
+from mlx_audio_turbo.config import TINY
 
 from . import folder, synthetic, upstream
 
@@ -17,8 +16,7 @@ def ensure(cache: Path) -> Path:
     Raises:
         ModelFolderError: the cache cannot be written.
     """
-    version = f"{synthetic.RECIPE_VERSION} {folder.CACHE_VERSION} {to_dict(TINY)}"
-    output = cache / f"tiny-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+    output = cache / f"tiny-{folder.cache_key(TINY, synthetic.RECIPE_VERSION)}"
     if not (output / "config.json").is_file():
         with tempfile.TemporaryDirectory() as place:
             checkpoint = Path(place) / "tiny"
