@@ -133,8 +133,7 @@ class _Breaks:
         if (stop := _last(sentences, least, most)) is not None:
             if self._end - stop <= self._short:
                 # Hand a sentence over to the paragraph's last segment rather than end on a word.
-                lowest = max(least, self._end - self._limit)
-                stop = _last(sentences, lowest, self._end - self._short - 1) or stop
+                stop = _last(sentences, least, self._end - self._short - 1) or stop
             return stop, "sentence"
         following = bisect.bisect_right(sentences, most)
         rest = (sentences[following] if following < len(sentences) else self._end) - start

@@ -94,6 +94,17 @@ def test_a_click_is_not_speech() -> None:
     assert abs(kept(loud) - (len(loud) - 2 * RATE + MARGIN)) <= FRAME
 
 
+def test_a_click_hides_no_quiet_end() -> None:
+    click = np.zeros(round(0.005 * RATE), np.float32) + 0.9
+    parts = [click, speech(1), speech(0.5, level=0.005), silence(1)]
+    assert abs(kept(*parts) - (sum(map(len, parts[:3])) + MARGIN)) <= FRAME
+
+
+def test_no_more_is_kept_than_there_is() -> None:
+    body = np.concatenate([speech(1), silence(0.1)])
+    assert kept(body) == len(body)
+
+
 @pytest.mark.parametrize(
     "audio", [silence(1), noise(1, -60), hum(2, -30), silence(0), silence(0.01)]
 )

@@ -65,6 +65,11 @@ def sentence_ends(text: str) -> list[str]:
         ("Bonjour ! Comment ? Bien. . . fin. Oui.", ["!", "?", "fin."]),
         ("See www.example.com. Then write to me.", ["www.example.com."]),
         ("That was fun! [laugh] Once more. [sigh] No.", ["fun!", "more."]),
+        (
+            "Made in the U.S. “The best.” He left the U.S. (He hated it.)",
+            ["U.S.", "best.”", "U.S."],
+        ),
+        ("“He said: ‘Go on.’ Then he left. Now,” she said. Yes.", ["said."]),
         ("is it so? yes. it is", ["so?", "yes."]),
         ("क्या हुआ। कुछ नहीं।", ["हुआ।"]),
     ],
@@ -78,6 +83,10 @@ def test_full_width_marks_end_sentences_without_a_space() -> None:
     segments = pack(sentence * 10, limit=60)
     assert [s.text for s in segments] == [sentence * 4, sentence * 4, sentence * 2]
     assert [(s.pause, s.glue) for s in segments] == [("sentence", "")] * 2 + [("end", "")]
+
+
+def test_marks_stay_together_without_a_space() -> None:
+    assert find_breaks("好吗？!很好。", 300)["sentence"] == []
 
 
 # --- packing --------------------------------------------------------------------------------
@@ -124,6 +133,12 @@ def test_a_dash_between_words_ends_a_clause(dash: str) -> None:
     assert second.text.startswith("The quick")
 
 
+def test_a_dash_between_spaces_ends_a_clause_and_stays_with_it() -> None:
+    first, second = pack(f"{FILLER} {FILLER} - {FILLER} {FILLER} {FILLER}.")
+    assert first.text.endswith("again -")
+    assert (first.pause, second.text[:3]) == ("clause", "The")
+
+
 def test_no_dash_between_numbers_is_a_break() -> None:
     assert pack("1990—1995 " * 40, limit=300)[0].pause == "word"
 
@@ -137,6 +152,14 @@ def test_an_unbreakable_run_is_cut_at_the_limit() -> None:
 def test_a_sentence_of_a_word_does_not_stand_alone_before_a_long_one() -> None:
     first = pack(f"No. {FILLER}, {' '.join([FILLER] * 4)}.")[0]
     assert first.text == f"No. {FILLER},"
+
+
+def test_a_clause_of_a_word_does_not_stand_alone() -> None:
+    assert pack(f"Well, {' '.join([FILLER] * 5)}.")[0].pause == "word"
+
+
+def test_a_short_sentence_ends_where_the_next_has_no_clauses() -> None:
+    assert pack(f"No. {' '.join([FILLER] * 5)}.")[0] == Segment("No.", "sentence", " ")
 
 
 def test_the_last_segment_is_not_a_word() -> None:
@@ -155,10 +178,10 @@ def test_a_tag_is_never_split() -> None:
 
 def test_a_quotation_that_fits_stays_whole() -> None:
     for opening, closing in ('""', "“”", "‘’", "''", "«»"):
-        inner = f"Stop it. {FILLER}! Don't, {FILLER}? Now go"
-        quotation = f"{opening}{inner},{closing}"
-        parts = texts(f"{FILLER}. {FILLER} {quotation} he said. {FILLER}.")
-        assert sum(quotation in part for part in parts) == 1, parts
+        quotation = f"{opening}Stop it. {FILLER}! Don't, {FILLER}? Now go,{closing}"
+        for pad in range(0, 300, 7):
+            parts = texts(f"Yes. {'x' * pad} {quotation} he said. {FILLER}.")
+            assert sum(quotation in part for part in parts) == 1, parts
 
 
 def test_a_quotation_too_long_is_split_after_its_sentences() -> None:
