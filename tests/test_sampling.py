@@ -101,19 +101,17 @@ def test_the_penalty_leaves_removed_tokens_removed() -> None:
 
 
 def test_the_border_of_top_p_is_exact_among_thousands() -> None:
-    """Float32 sums over 6563 values in a row drift by up to 2e-5, over many ids' probabilities."""
-    for seed in range(20):
-        logits = np.random.default_rng(seed).standard_normal(6563).astype(np.float32) * 0.3 + 8
-        order = np.argsort(logits)
-        weights = np.exp(logits[order].astype(np.float64))
-        border = np.cumsum(weights) / weights.sum()
-        assert len(kept(logits.tolist(), top_p=0.5)) == np.sum(border > 0.5)
+    """The border lies half an id's 1.5e-5 from either neighbour."""
+    logits = [0.0] * 6562 + [11.0]
+    share = 1 / (6562 + math.exp(11.0))
+    for out in (2000, 4000, 6500):
+        assert len(kept(logits, top_p=1 - (out + 0.5) * share)) == 6563 - out
 
 
 def test_rows_have_a_history_and_a_border_each() -> None:
     logits = mx.array([logs(0.9, 0.06, 0.04), logs(0.04, 0.06, 0.9)])
     spoken = mx.array([[False, False, True], [False, False, True]])
-    options = SamplingOptions(**(OFF | {"top_p": 0.95, "repetition_penalty": 2.0}))
+    options = SamplingOptions(temperature=1, top_k=0, top_p=0.95, repetition_penalty=2)
     found = np.array(filter_logits(logits, spoken, options))
     np.testing.assert_allclose(found[0], [*logs(0.9, 0.06), -np.inf], rtol=1e-6)
     np.testing.assert_allclose(found[1], [-np.inf, *logs(0.06, 0.9**2)], rtol=1e-6)

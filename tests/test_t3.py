@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import mlx.core as mx
@@ -216,18 +218,13 @@ def test_left_padded_rows_are_what_they_are_alone(model: T3) -> None:
 
 def test_the_cache_is_written_in_place() -> None:
     """Where a step copied the buffers, their size would show in the peak."""
-    layer = LayerCache()
-    rows = mx.zeros((1, 16, 1, 64))
-    mx.eval(layer.update(mx.zeros((1, 16, 2 * BLOCK - 50, 64)), mx.zeros(rows.shape)))
-    layer = LayerCache()
-    layer.update(*[mx.zeros((1, 16, 2 * BLOCK - 50, 64))] * 2)
-    mx.eval(layer._keys, layer._values)
-    buffer = layer._keys.nbytes  # type: ignore[union-attr]
+    layer, rows = LayerCache(), mx.ones((1, 16, 1, 64))
+    mx.eval(layer.update(*[mx.ones((1, 16, 2 * BLOCK - 50, 64))] * 2))
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     for _ in range(20):
         mx.eval([x.sum() for x in layer.update(rows, rows)])
-    assert mx.get_peak_memory() - before < buffer / 4
+    assert mx.get_peak_memory() - before < 16 * BLOCK * 64 * 4
 
 
 # --- the loop ---------------------------------------------------------------------------------
@@ -283,12 +280,35 @@ def test_the_limit_is_exact_and_no_step_is_run_beyond_it(
     assert len(rigged) == 3
 
 
-def test_the_next_step_is_under_way_before_a_token_is_read(
-    model: T3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
+def test_the_next_step_is_under_way_before_a_token_is_read() -> None:
+    log: list[str] = []
+
+    class Ids(int):
+        def __int__(self) -> int:
+            log.append(f"read {self.real}")
+            return self.real
+
+    def steps() -> Iterator[mx.array]:
+        for number in itertools.count():
+            log.append(f"run {number}")
+            yield cast(mx.array, Ids(number))
+
+    assert list(decoding._read(steps(), 3)) == [0, 1, 2]
+    assert log == ["run 0", "run 1", "read 0", "run 2", "read 1", "read 2"]
+
+
+def test_every_draw_has_a_key_of_its_own(
+    model: T3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = decoding.generate(model, TEXT, *voice, key=mx.random.key(0))
-    next(loop)
-    assert len(rigged) == 2
+    keys: list[list[int]] = []
+
+    def noted(logits: mx.array, spoken: mx.array, options: Any, key: mx.array) -> mx.array:
+        keys.append(np.array(key[0]).tolist())
+        return mx.array([len(keys)])
+
+    monkeypatch.setattr(decoding, "sample", noted)
+    assert len(tokens(model, voice, max_tokens=8)) == 8
+    assert len({tuple(key) for key in keys}) == 8
 
 
 def test_a_first_draw_of_stop_is_silence(

@@ -95,7 +95,7 @@ def logit_cases(
     """
     draw = np.random.default_rng((7, setting))
     cases, tied = SETTINGS[setting].cases, SETTINGS[setting].tied
-    for case in range(min(cases, 3) if small else cases):
+    for case in range(min(cases, 2) if small else cases):
         spread, centre = draw.uniform(0.5, 5), draw.uniform(-3, 3)
         logits = draw.standard_normal(vocabulary) * spread + centre
         if tied:

@@ -123,7 +123,7 @@ def _half_row(model: T3, *, small: bool) -> Row:
     model.update(tree_map(lambda x: x.astype(mx.float16).astype(mx.float32), whole))
     agreement = float(np.mean(likeliest() == exact))
     model.update(whole)
-    what = f"float16 weights: top-1, {forced.size} positions"
+    what = f"float16 weights, top-1 of {forced.size}"
     return Row("T3 Turbo", what, agreement, 0.99, True)
 
 
@@ -159,10 +159,10 @@ def _sampling_rows(
             at += int(theirs.sum())
             worst = max(worst, max_abs(_softmax(found), probabilities))
         how = (setting.temperature, setting.top_k, setting.top_p, setting.penalty)
-        name = f"{len(wanted)} x {', '.join(map(str, how))}{', ties' if setting.tied else ''}"
-        yield Row("sampling", f"{name}: other {'values' if by_value else 'sets'}", others, 0)
+        name = f"{len(wanted)}x {'/'.join(map(str, how))}{' ties' if setting.tied else ''}"
+        yield Row("sampling", f"{name}, {'values' if by_value else 'other sets'}", others, 0)
         if not by_value:
-            yield Row("sampling", f"{name}: prob.", worst, 1e-6)
+            yield Row("sampling", f"{name}, prob.", worst, 1e-6)
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
