@@ -1,0 +1,373 @@
+"""From an upstream folder to a model folder: everything carried, or nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from mlx_audio_turbo.config import TINY
+from mlx_audio_turbo.errors import DownloadError, ModelFolderError, OptionError, TurboError
+from mlx_audio_turbo.loading import load
+from mlx_audio_turbo.networks import parameter_shapes
+from mlx_audio_turbo_convert import folder, rules, synthetic, tiny, upstream
+from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.mapping import RULES
+from mlx_audio_turbo_convert.safetensors_io import Reader
+
+T3 = "t3_tiny_v1.safetensors"
+S3GEN = upstream.S3GEN_FILE
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("upstream") / "tiny"
+    return synthetic.write_checkpoint(place, config=TINY, name="tiny", seed=5)
+
+
+@pytest.fixture
+def checkpoint(original: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    return Path(shutil.copytree(original, tmp_path / "checkpoint"))
+
+
+def edit(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def refused(checkpoint: Path, *, dtype: str = "float16") -> str:
+    """The message of a failed conversion, which must leave nothing behind."""
+    output = checkpoint.parent / "output"
+    with pytest.raises(TurboError) as caught:
+        folder.convert(upstream.recognise(checkpoint), output, dtype=dtype)
+    assert [path for path in checkpoint.parent.iterdir() if path != checkpoint] == []
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(scope="module")
+def converted(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("converted") / "float32"
+    return folder.convert(upstream.recognise(original), place, dtype="float32")
+
+
+def test_every_upstream_tensor_is_used_or_dropped_for_a_reason() -> None:
+    tables = synthetic.tables(TINY, T3).values()
+    names = [name for table in tables for name in table]
+    plan = rules.plan(RULES, names)
+    used = {source for step in plan.steps for source in step.sources}
+    assert used | set(plan.dropped) == set(names)
+    assert not used & set(plan.dropped)
+    assert {step.target for step in plan.steps} == set(parameter_shapes(TINY))
+    kept = {name for name in plan.dropped if not name.endswith("num_batches_tracked")}
+    assert kept == {
+        "text_head.weight",
+        "tfmr.wte.weight",
+        "similarity_weight",
+        "similarity_bias",
+        "tokenizer._mel_filters",
+        "tokenizer.window",
+    }
+    assert all(plan.dropped.values())
+
+
+def test_the_folder_loads_strictly(converted: Path) -> None:
+    loaded = load(converted)
+    assert loaded.config == TINY
+    assert not loaded.trained
+    reader = Reader(converted / "model.safetensors")
+    assert reader.metadata == {"format": "mlx"}
+    prefixes = {name.split(".")[0] for name in reader.tensors}
+    assert prefixes == {"ve", "t3", "s3gen", "s3tokenizer"}
+    assert {path.name for path in converted.iterdir()} == {
+        "README.md",
+        "added_tokens.json",
+        "config.json",
+        "merges.txt",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    }
+
+
+def test_what_the_folder_says_of_itself(converted: Path) -> None:
+    values = json.loads((converted / "config.json").read_text())
+    assert values["model_type"] == "chatterbox_turbo"
+    assert values["version"] == "1.0"
+    assert values["variant"] == "tiny"
+    assert values["dtype"] == "float32"
+    assert values["source"] == {"repository": None, "revision": None, "trained": False}
+    assert "random" in (converted / "README.md").read_text()
+    assert str(Path.home()) not in json.dumps(values)
+
+
+def test_copies_are_exact_and_moves_are_moves(original: Path, converted: Path) -> None:
+    ours, theirs = Reader(converted / "model.safetensors"), Reader(original / T3)
+    name = "t3.speech_emb.weight"
+    np.testing.assert_array_equal(ours.read(name), theirs.read("speech_emb.weight"))
+    # GPT-2 stores (in, out)
+    name = "tfmr.h.1.mlp.c_fc.weight"
+    np.testing.assert_array_equal(ours.read(f"t3.{name}"), theirs.read(name).T)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_half_precision_is_rounded_once(
+    original: Path, converted: Path, tmp_path: Path, dtype: str, bits: int
+) -> None:
+    half = folder.convert(upstream.recognise(original), tmp_path / dtype, dtype=dtype)
+    whole, short = Reader(converted / "model.safetensors"), Reader(half / "model.safetensors")
+    assert {tensor.dtype for tensor in short.tensors.values()} == {folder.STORED[dtype]}
+    assert json.loads((half / "config.json").read_text())["dtype"] == dtype
+    for name in whole.tensors:
+        a, b = whole.read(name), short.read(name).astype(np.float32)
+        # half a unit in the last place, and float16's smallest step
+        bound = np.abs(a) * 2.0**-bits + (2.0**-25 if dtype == "float16" else 0)
+        assert np.all(np.abs(a - b) <= bound), name
+    load(half)
+
+
+def test_a_half_precision_source_converts_too(checkpoint: Path, tmp_path: Path) -> None:
+    for name in (T3, S3GEN, upstream.VOICE_ENCODER_FILE):
+        edit(
+            checkpoint / name,
+            lambda tensors: tensors.update(
+                {
+                    key: array.astype(np.float16)
+                    for key, array in tensors.items()
+                    if array.dtype == np.float32
+                }
+            ),
+        )
+    made = folder.convert(upstream.recognise(checkpoint), tmp_path / "out", dtype="float32")
+    assert load(made).config == TINY
+
+
+def test_the_same_source_gives_the_same_bytes(
+    original: Path, converted: Path, tmp_path: Path
+) -> None:
+    again = folder.convert(upstream.recognise(original), tmp_path / "again", dtype="float32")
+    for path in converted.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(checkpoint: Path, value: float) -> None:
+    def spoil(tensors: dict[str, np.ndarray]) -> None:
+        tensors["flow.encoder.after_norm.bias"][3] = value
+
+    edit(checkpoint / S3GEN, spoil)
+    message = refused(checkpoint, dtype="float32")
+    assert "s3gen.flow.encoder" in message and "not finite" in message
+
+
+@pytest.mark.parametrize("value", [65_520.0, -1e9])
+def test_weights_too_large_for_float16(checkpoint: Path, tmp_path: Path, value: float) -> None:
+    def grow(tensors: dict[str, np.ndarray]) -> None:
+        tensors["tfmr.wpe.weight"][1, 2] = value
+
+    edit(checkpoint / T3, grow)
+    message = refused(checkpoint)
+    assert "t3.tfmr.wpe.weight" in message and "float32" in message
+    folder.convert(upstream.recognise(checkpoint), tmp_path / "wide", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "what"),
+    [
+        (T3, lambda t: t.pop("speech_head.bias"), "t3.speech_head.bias"),
+        (T3, lambda t: t.update(stray=np.ones(1, np.float32)), "'stray'"),
+        (T3, lambda t: t.update({"": np.ones(1, np.float32)}), "''"),
+        (T3, lambda t: t.update({"lstm.bias_hh_l0": t["speech_head.bias"]}), "lstm.bias_hh_l0"),
+        (T3, lambda t: t.update({"tfmr.wpe.weight": t["tfmr.wpe.weight"][:9]}), "tfmr.wpe.weight"),
+        (
+            S3GEN,
+            lambda t: t.update({"flow.encoder.up_layer.conv.weight": np.ones(3, np.float32)}),
+            "flow.encoder.up_layer.conv.weight",
+        ),
+        (
+            S3GEN,
+            lambda t: t.pop("speaker_encoder.head.bn1.running_var"),
+            "speaker_encoder.head.bn1.running_var",
+        ),
+        (
+            S3GEN,
+            lambda t: t.pop("mel2wav.conv_pre.parametrizations.weight.original0"),
+            "mel2wav.conv_pre.parametrizations.weight.original",
+        ),
+    ],
+)
+def test_another_set_of_tensors(
+    checkpoint: Path, file: str, change: Callable[[dict[str, np.ndarray]], object], what: str
+) -> None:
+    edit(checkpoint / file, change)
+    assert what in refused(checkpoint)
+
+
+@pytest.mark.parametrize("file", [T3, S3GEN, upstream.VOICE_ENCODER_FILE])
+def test_a_file_cut_short(checkpoint: Path, file: str) -> None:
+    path = checkpoint / file
+    path.write_bytes(path.read_bytes()[:-1000])
+    message = refused(checkpoint)
+    assert str(path) in message and "cut short" in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [T3, S3GEN, upstream.VOICE_ENCODER_FILE, "vocab.json", "merges.txt", "added_tokens.json"],
+)
+def test_a_missing_file(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    message = refused(checkpoint)
+    assert name in message or (name == T3 and "no T3 weights" in message)
+
+
+@pytest.mark.parametrize("text", ["{", '{"architecture": 3}', '{"architecture": {}}', "\xff"])
+def test_a_damaged_description(checkpoint: Path, text: str) -> None:
+    (checkpoint / "config.json").write_bytes(text.encode("latin-1"))
+    assert "config.json" in refused(checkpoint)
+
+
+def test_official_files_are_known_by_name_and_checked(checkpoint: Path) -> None:
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(ModelFolderError, match="no T3 weights"):
+        upstream.recognise(checkpoint)
+    (checkpoint / T3).rename(checkpoint / "t3_turbo_v1.safetensors")
+    with pytest.raises(ModelFolderError, match="is not ResembleAI/chatterbox-turbo"):
+        upstream.recognise(checkpoint)
+
+
+def test_two_t3_files_are_one_too_many(checkpoint: Path) -> None:
+    shutil.copy(checkpoint / T3, checkpoint / "t3_other.safetensors")
+    with pytest.raises(ModelFolderError, match="several T3 weights"):
+        upstream.recognise(checkpoint)
+
+
+def test_damaged_downloads_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hashlib
+
+    content = b"weights"
+    known = upstream.File("t3_turbo_v1.safetensors", 7, hashlib.sha256(content).hexdigest())
+    repository = upstream.Repository("turbo", "ResembleAI/chatterbox-turbo", TINY, known)
+    monkeypatch.setattr(upstream, "_SHARED", ())
+    path = tmp_path / known.name
+    path.write_bytes(content)
+    upstream.check_files(tmp_path, repository, remedy="again")
+    path.write_bytes(b"wejghts")
+    with pytest.raises(ModelFolderError, match="SHA-256 differs\\); again"):
+        upstream.check_files(tmp_path, repository, remedy="again")
+    path.write_bytes(b"weight")
+    with pytest.raises(ModelFolderError, match="has 6 bytes, not 7; again"):
+        upstream.check_files(tmp_path, repository, remedy="again")
+
+
+def test_the_published_files_are_as_recorded() -> None:
+    files = upstream.REPOSITORIES["ResembleAI/chatterbox-turbo"].files
+    assert [file.name for file in files][:3] == ["t3_turbo_v1.safetensors", S3GEN, "ve.safetensors"]
+    assert all(len(file.sha256 or "") == 64 and file.size for file in files[:3])
+    assert len(files) == 8
+
+
+def test_no_network(offline: None) -> None:
+    with pytest.raises(DownloadError) as caught:
+        upstream.resolve("ResembleAI/chatterbox-nano")
+    assert "ResembleAI/chatterbox-nano" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_dtype(original: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="float32, float16, bfloat16"):
+        folder.convert(upstream.recognise(original), tmp_path / "out", dtype="int8")
+
+
+def test_only_force_replaces_and_only_model_folders(original: Path, tmp_path: Path) -> None:
+    source, output = upstream.recognise(original), tmp_path / "out"
+    output.mkdir()
+    precious = output / "precious"
+    precious.touch()
+    for force in (False, True):
+        with pytest.raises(ModelFolderError, match="choose another place"):
+            folder.convert(source, output, dtype="float16", force=force)
+    precious.rename(output / "config.json")
+    with pytest.raises(ModelFolderError, match="--force"):
+        folder.convert(source, output, dtype="float16")
+    folder.convert(source, output, dtype="float16", force=True)
+    assert load(output).config == TINY
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupt_leaves_nothing(original: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    source = upstream.recognise(original)
+    with pytest.raises(KeyboardInterrupt):
+        folder.convert(source, tmp_path / "out", dtype="float16", progress=stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tiny_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tiny.ensure(tmp_path)
+    stamp = (first / "model.safetensors").stat().st_mtime_ns
+    assert tiny.ensure(tmp_path) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == stamp
+    monkeypatch.setattr(synthetic, "RECIPE_VERSION", -1)
+    assert tiny.ensure(tmp_path) != first
+
+
+def test_two_processes_may_make_the_same_folder(tmp_path: Path) -> None:
+    """The second comes too late and takes what the first made."""
+
+    def other_first() -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "config.json").touch()
+        raise ModelFolderError("exists")
+
+    folder.make_once(tmp_path / "out", other_first)
+
+    def full_disk() -> None:
+        raise ModelFolderError("no space")
+
+    with pytest.raises(ModelFolderError, match="no space"):
+        folder.make_once(tmp_path / "other", full_disk)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, output = tmp_path / "checkpoint", tmp_path / "model"
+    assert main(["synthetic", "--size", "tiny", "--output", str(checkpoint), "--seed", "9"]) == 0
+    build = ["build", "--source", str(checkpoint), "--output", str(output)]
+    assert main([*build, "--dtype", "float32"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == [str(checkpoint), str(output)]
+    assert err == ""
+    assert main(build) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(output) in err
+    assert main([*build, "--force"]) == 0
+    assert json.loads((output / "config.json").read_text())["dtype"] == "float16"
+
+
+def test_the_command_names_its_output(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["build", "--source", str(original)]) == 0
+    assert load(tmp_path / "Chatterbox-Tiny-TTS-fp16").config == TINY
+
+
+def test_the_command_runs_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mlx_audio_turbo_convert", "build", "--source", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "no T3 weights" in run.stderr and run.stderr.count("\n") == 1
