@@ -12,10 +12,7 @@ import numpy as np
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
 from .config import (
-    CLOSING_SILENCE,
-    FRAMES_PER_TOKEN,
     SAMPLE_RATE,
-    SILENCE,
     SPEECH_CODES,
     ModelConfig,
 )
@@ -23,11 +20,11 @@ from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
 from .reference.encoder import encode
+from .rendering import Renderer
 from .speech import Speech
 from .t3 import decoding
 from .t3.sampling import SamplingOptions
 from .text import normalize_text
-from .vocoding import vocode
 from .voice import Voice
 
 MAX_TOKENS = 1000
@@ -185,17 +182,9 @@ class ChatterboxTurbo:
         Returns:
             (960 * (T' + 3),) float32, T' the tokens that are speech.
         """
-        tokens = tokens[tokens < SPEECH_CODES]
-        tokens = np.concatenate([tokens, np.full(CLOSING_SILENCE, SILENCE)]).astype(np.int32)
-        frames = FRAMES_PER_TOKEN * (len(voice.s3gen_prompt_tokens) + len(tokens))
-        mel = self._networks.s3gen.flow(
-            mx.array(tokens)[None],
-            prompt_tokens=mx.array(voice.s3gen_prompt_tokens)[None],
-            prompt_mel=mx.array(voice.s3gen_prompt_mel)[None],
-            x_vector=mx.array(voice.x_vector)[None],
-            noise=draws.flow(0, frames, self.config.s3gen.mels),
-        )
-        return vocode(self._networks.s3gen.mel2wav, mel, draws)[0]
+        renderer = Renderer(self._networks.s3gen, voice, draws)
+        spoken = tokens[tokens < SPEECH_CODES].tolist()
+        return np.concatenate(list(renderer.push(spoken, final=True)))
 
     def _most_tokens(self, max_tokens: int) -> int:
         if not 1 <= max_tokens <= MAX_TOKENS:

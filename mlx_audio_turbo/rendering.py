@@ -1,0 +1,112 @@
+"""Speech tokens → samples, as the tokens come.
+
+The encoder and the estimator of S3Gen hear everything at once, prompt included. A chunk is
+therefore made over the prompt, a window of past tokens and the new ones; the noise of every frame
+is that of its position, so that neighbouring chunks agree, and the frames where they overlap are
+blended. What is once given to the vocoder stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from .config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
+from .errors import OptionError
+from .networks import S3Gen
+from .noise import Draws
+from .vocoding import Vocoder
+from .voice import Voice
+
+LOOKAHEAD = 10
+"""Mel frames that streaming withholds from the vocoder's output; see ``Vocoder.push``."""
+BLEND = 4
+"""Mel frames over which one chunk gives way to the next."""
+
+
+@dataclass(frozen=True)
+class ChunkOptions:
+    """How an utterance is cut for streaming.
+
+    sizes: tokens of the first chunk, the second and so on; the last size repeats. A first chunk of
+        12 tokens gives 0.2 s of audio; every chunk costs the prompt once more.
+    window: past tokens that a chunk hears again; bounds the cost of a chunk.
+    """
+
+    sizes: tuple[int, ...] = (12, 25, 50, 100)
+    window: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise OptionError(f"chunk sizes are {self.sizes}; give at least one, each 1 or more")
+        if self.window < 0:
+            raise OptionError(f"the chunk window is {self.window} tokens; give 0 or more")
+
+    def size(self, chunk: int) -> int:
+        """Tokens of the chunk of this index."""
+        return self.sizes[min(chunk, len(self.sizes) - 1)]
+
+
+class Renderer:
+    """One utterance's way from tokens to samples."""
+
+    def __init__(self, s3gen: S3Gen, voice: Voice, draws: Draws, *, window: int = 0):
+        self._flow, self._draws, self._window = s3gen.flow, draws, window
+        self._vocoder = Vocoder(s3gen.mel2wav, draws)
+        self._mels = voice.s3gen_prompt_mel.shape[1]
+        self._prompt_tokens = mx.array(voice.s3gen_prompt_tokens)[None]
+        self._prompt_mel = mx.array(voice.s3gen_prompt_mel)[None]
+        self._x_vector = mx.array(voice.x_vector)[None]
+        self._given = 0  # frames that the vocoder has
+        self._held: mx.array | None = None  # the last chunk's version of the frames that follow
+
+    def push(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
+        """Samples (N,) that are ready, in pieces; over all calls 960 per token and of silence 3.
+
+        Args:
+            tokens: all speech tokens so far, of this call and those before.
+            final: no more will come. Before that, the last three tokens only let the ones before
+                them hear what follows.
+        """
+        if final:
+            tokens = [*tokens, *[SILENCE] * CLOSING_SILENCE]
+        mel = self._mel(tokens, final=final)
+        if mel is not None:
+            yield from self._vocoder.push(mel, final=final, lookahead=LOOKAHEAD)
+
+    def _mel(self, tokens: Sequence[int], *, final: bool) -> mx.array | None:
+        """The frames (1, n, mels) that are settled now."""
+        start = 0
+        if self._given:
+            start = max(0, self._given // FRAMES_PER_TOKEN - self._window)
+        known, first = self._prompt_mel.shape[1], FRAMES_PER_TOKEN * start
+        frames = FRAMES_PER_TOKEN * (len(tokens) - start)
+        noise = [self._draws.flow(0, known, self._mels)]
+        noise.append(self._draws.flow(known + first, frames, self._mels))
+        mel = self._flow(
+            mx.array(np.asarray(tokens[start:], np.int32))[None],
+            prompt_tokens=self._prompt_tokens,
+            prompt_mel=self._prompt_mel,
+            x_vector=self._x_vector,
+            noise=mx.concatenate(noise, axis=1),
+            final=final,
+        )[:, self._given - first :]
+        if self._held is not None:
+            mel = _blend(self._held, mel)
+        settled = mel.shape[1] if final else mel.shape[1] - BLEND
+        if settled <= 0:
+            return None
+        self._held = mel[:, settled:]
+        self._given += settled
+        return mel[:, :settled]
+
+
+def _blend(old: mx.array, new: mx.array) -> mx.array:
+    """``new`` (1, n, mels), its first frames faded over from ``old`` (1, m, mels)."""
+    count = min(old.shape[1], new.shape[1])
+    share = (mx.arange(1, count + 1) / (count + 1))[:, None]
+    mixed = old[:, :count] * (1 - share) + new[:, :count] * share
+    return mx.concatenate([mixed, new[:, count:]], axis=1)
