@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,8 +112,9 @@ def draw(name: str, tensor: Tensor, *, seed: int) -> np.ndarray:
         rows -= (rows.sum(axis=1, dtype=np.int64) // rows.shape[1])[:, None]
     values *= np.float32(deviation / STEPS)
     values += np.float32(recipe.mean)
-    if name in _ADJUSTMENTS:
-        _ADJUSTMENTS[name](values)
+    for pattern, adjust in _ADJUSTMENTS:
+        if pattern.fullmatch(name):
+            adjust(values)
     return values
 
 
@@ -139,13 +140,19 @@ def _raise(bias: np.ndarray) -> None:
     bias[: len(bias) // 2] += np.float32(0.3)
 
 
-_ADJUSTMENTS: Mapping[str, Callable[[np.ndarray], None]] = {
-    "flow.decoder.estimator.time_embed_mixer.weight": _pass_t_on,
-    "speech_head.weight": _steady_end,
-    "speech_head.bias": _let_speech_end,
-    "mel2wav.conv_post.parametrizations.weight.original0": _soften,
-    "mel2wav.conv_post.bias": _raise,
-}
+def _keep_one_open(squeeze: np.ndarray) -> None:
+    # it reads means of what ReLU lets through: this row stays above zero, and no gate is idle
+    np.abs(squeeze[0], out=squeeze[0])
+
+
+_ADJUSTMENTS: tuple[tuple[re.Pattern[str], Callable[[np.ndarray], None]], ...] = (
+    (re.compile(r"flow\.decoder\.estimator\.time_embed_mixer\.weight"), _pass_t_on),
+    (re.compile(r"speech_head\.weight"), _steady_end),
+    (re.compile(r"speech_head\.bias"), _let_speech_end),
+    (re.compile(r"mel2wav\.conv_post\..*original0"), _soften),
+    (re.compile(r"mel2wav\.conv_post\.bias"), _raise),
+    (re.compile(r"speaker_encoder\..*\.cam_layer\.linear1\.weight"), _keep_one_open),
+)
 
 
 def _inputs(name: str, shape: tuple[int, ...]) -> int:
