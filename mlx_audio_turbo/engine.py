@@ -1,0 +1,160 @@
+"""One thread owns the device; every request of a model runs on it, step by step, in turn.
+
+MLX's streams belong to threads: what one thread has begun to compute another cannot finish. So all
+work of a model happens on a thread of its own, and callers, however many and from wherever, get
+finished NumPy values. Work comes as generators: between two steps the thread turns to the next
+request, notices that one was given up, and rests where a caller is slow to take what is ready.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import mlx.core as mx
+
+T = TypeVar("T")
+Steps = Generator[T | None, None, None]
+"""A generator of results; ``None`` is a step without one."""
+
+AHEAD = 4
+"""Results that wait for a caller before its request rests."""
+
+
+@dataclass(eq=False)
+class _Request(Generic[T]):
+    make: Callable[[], Steps[T]]
+    steps: Steps[T] | None = None
+    ready: deque[T] = field(default_factory=deque)
+    error: BaseException | None = None
+    over: bool = False
+    given_up: bool = False
+
+
+class _State:
+    """What the thread and the callers share; it knows nothing of the engine, so that an engine
+    nobody holds can go, and its thread with it."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.requests: deque[_Request[Any]] = deque()
+        self.closed = False
+
+    def next(self) -> _Request[Any] | None:
+        """The next request that can go on, and the last in line from now on; None at the end."""
+        with self.changed:
+            while not self.closed:
+                for request in self.requests:
+                    if request.given_up or len(request.ready) < AHEAD:
+                        self.requests.remove(request)
+                        self.requests.append(request)
+                        return request
+                self.changed.wait()
+        return None
+
+    def settle(self, request: _Request[Any], result: Any, error: BaseException | None) -> None:
+        with self.changed:
+            if result is not None:
+                request.ready.append(result)
+            if error is not None:
+                request.over = True
+                request.steps = None
+                if not isinstance(error, StopIteration):
+                    request.error = error
+                self.requests.remove(request)
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+
+def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
+    mx.set_default_device(device)
+    while (request := state.next()) is not None:
+        result, error = None, None
+        previous = mx.set_cache_limit(cache_limit) if cache_limit is not None else None
+        try:
+            if request.given_up:
+                if request.steps is not None:
+                    request.steps.close()
+                raise StopIteration
+            if request.steps is None:
+                request.steps = request.make()
+            result = next(request.steps)
+        except BaseException as raised:  # belongs to the caller, whatever it is
+            error = raised
+        finally:
+            if previous is not None:
+                mx.set_cache_limit(previous)
+        state.settle(request, result, error)
+        del request, result, error
+
+
+class Engine:
+    """The thread; it ends when the engine is closed or nobody holds it any more.
+
+    cache_limit: bytes that MLX may keep of freed buffers while this engine works; the process's
+        own limit holds before and after.
+    """
+
+    def __init__(self, *, cache_limit: int | None = None) -> None:
+        self._state = _State()
+        self._thread = threading.Thread(
+            target=_serve,
+            args=(self._state, mx.default_device(), cache_limit),
+            name="mlx_audio_turbo",
+            daemon=True,
+        )
+        self._thread.start()
+        self.close = weakref.finalize(self, self._state.close)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, called on the thread; what it raises is raised here."""
+
+        def once() -> Steps[tuple[T]]:
+            yield (work(),)
+
+        ((result,),) = self.stream(once)
+        return result
+
+    def stream(self, make: Callable[[], Steps[T]]) -> Iterator[T]:
+        """The results of the generator that ``make`` gives, made and driven on the thread.
+
+        It runs ahead of the caller by a few results. Closing the iterator ends the work after the
+        step that is under way.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a model cannot be called from within its own thread")
+        request = _Request(make)
+        state = self._state
+        with state.changed:
+            if state.closed:
+                raise RuntimeError("the model was closed")
+            state.requests.append(request)
+            state.changed.notify_all()
+        return _results(state, request)
+
+
+def _results(state: _State, request: _Request[T]) -> Iterator[T]:
+    try:
+        while True:
+            with state.changed:
+                while not (request.ready or request.over or state.closed):
+                    state.changed.wait()
+                if not request.ready:
+                    if request.error is not None:
+                        raise request.error
+                    return
+                result = request.ready.popleft()
+                state.changed.notify_all()
+            yield result
+    finally:
+        with state.changed:
+            request.given_up = True
+            state.changed.notify_all()
