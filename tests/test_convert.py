@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_every_upstream_tensor_is_used_or_dropped_for_a_reason() -> None:
         "tokenizer.window",
     }
     assert all(plan.dropped.values())
+
+
+def test_the_documentation_names_every_tensor() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "weights.md").read_text("utf-8")
+    documented = re.findall(r"^\| `((?:ve|t3|s3gen|s3tokenizer)\.\S+)`", text, re.MULTILINE)
+    names = list(parameter_shapes(TINY))
+    plan = rules.plan([rules.rule(template) for template in documented], names)
+    assert {step.target for step in plan.steps} == set(names)
 
 
 def test_the_folder_loads_strictly(converted: Path) -> None:
