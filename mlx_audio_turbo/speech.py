@@ -13,6 +13,22 @@ from .config import SAMPLE_RATE
 
 
 @dataclass(frozen=True, eq=False)
+class AudioChunk:
+    """Audio as it comes.
+
+    audio: (samples,) float32, may be empty in the last chunk.
+    index: counts the chunks of a stream from 0.
+    text: the segment of the text that is spoken.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    index: int
+    is_last: bool
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
 class Speech:
     """One utterance.
 
@@ -20,6 +36,7 @@ class Speech:
     tokens: (tokens,) int32 speech tokens that were sampled, at 25 per second.
     seed: gives the same audio again for the same text, voice, options and model.
     seconds: what each stage took, by name.
+    notes: what did not go as it should, in words; empty for most.
     """
 
     audio: np.ndarray
@@ -28,6 +45,7 @@ class Speech:
     seed: int
     sample_rate: int = SAMPLE_RATE
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def duration(self) -> float:
