@@ -6,10 +6,17 @@ from .. import layout
 from ..rules import Drop, Rule, prefixed, rule
 
 
-def _encoder_block(source: str, target: str) -> list[Rule | Drop]:
-    attention = [
+KEY_BIAS = "adds the same to a query's score of every key, which softmax takes out again"
+
+
+def encoder_block(source: str, target: str) -> list[Rule | Drop]:
+    attention: list[Rule | Drop] = [
         rule(f"attention.{name}.{{leaf}}", f"self_attn.linear_{name}.{{leaf}}")
-        for name in ("q", "k", "v", "out", "pos")
+        for name in ("q", "v", "out", "pos")
+    ]
+    attention += [
+        rule("attention.k.weight", "self_attn.linear_k.weight"),
+        Drop("self_attn.linear_k.bias", KEY_BIAS),
     ]
     return prefixed(
         source,
@@ -76,11 +83,11 @@ ENCODER: list[Rule | Drop] = [
     rule("embed.norm.{leaf}", "embed.out.1.{leaf}"),
     *_conv("lookahead.conv1", "pre_lookahead_layer.conv1"),
     *_conv("lookahead.conv2", "pre_lookahead_layer.conv2"),
-    *_encoder_block("encoders.{n}.", "blocks.{n}."),
+    *encoder_block("encoders.{n}.", "blocks.{n}."),
     *_conv("upsample", "up_layer.conv"),
     rule("up_embed.linear.{leaf}", "up_embed.out.0.{leaf}"),
     rule("up_embed.norm.{leaf}", "up_embed.out.1.{leaf}"),
-    *_encoder_block("up_encoders.{n}.", "up_blocks.{n}."),
+    *encoder_block("up_encoders.{n}.", "up_blocks.{n}."),
     rule("norm.{leaf}", "after_norm.{leaf}"),
 ]
 

@@ -60,7 +60,7 @@ class RelativeAttention(nn.Module):
         width = config.width
         self._heads, self._scale = config.heads, config.head_dim**-0.5
         self.q = nn.Linear(width, width)
-        self.k = nn.Linear(width, width)
+        self.k = nn.Linear(width, width, bias=False)
         self.v = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.pos = nn.Linear(width, width, bias=False)

@@ -111,8 +111,8 @@ def campplus(weights: dict[str, Any], sizes: dict[str, int] | None = None) -> Em
 
 def _stand_ins(folder: Path) -> dict[str, Embed]:
     """Trained networks of the published sizes, which are the classes' defaults."""
-    campplus = load_file(folder / "campplus_zh_en.safetensors")
+    weights = load_file(folder / "campplus_zh_en.safetensors")
     return {
         "voice_encoder": voice_encoder(load_file(folder / "ve_resemblyzer.safetensors")),
-        "campplus": campplus(under("speaker_encoder.", campplus)),
+        "campplus": campplus(under("speaker_encoder.", weights)),
     }
