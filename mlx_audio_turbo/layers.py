@@ -57,6 +57,18 @@ class ConvTranspose1d(nn.Module):
         )
 
 
+class Conv2d(nn.Module):
+    """Convolution of (batch, frequency, time, channels), square, with ``stride`` over frequency."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int):
+        super().__init__()
+        self.weight = mx.zeros((outputs, kernel, kernel, inputs))
+        self._stride, self._padding = stride, padding
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return ops.conv2d(x, self.weight, stride=self._stride, padding=self._padding)
+
+
 class ScaleShift(nn.Module):
     """A batch norm at inference: running statistics and affine folded into x * weight + bias.
 

@@ -163,7 +163,7 @@ def test_attention(form: str, time: int, keys: int) -> None:
 
 @pytest.mark.parametrize("time, keys", [(1, 9), (50, 50), (300, 300), (40, 333)])
 def test_causal_attention(form: str, time: int, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dot_product_attention, "_SCORES", 10_000)  # several blocks
+    monkeypatch.setattr(dot_product_attention, "BLOCK", 10_000)  # several blocks
     q, k, v = draw(1, 4, time, 16), draw(1, 4, keys, 16, seed=1), draw(1, 4, keys, 16, seed=2)
     ours = ops.attention(*map(mx.array, (q, k, v)), scale=0.25, mask="causal")
     seen = np.arange(keys) <= np.arange(keys - time, keys)[:, None]
@@ -178,7 +178,7 @@ def test_causal_attention(form: str, time: int, keys: int, monkeypatch: pytest.M
 def test_masked_attention(
     form: str, shape: tuple[int, ...], boolean: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dot_product_attention, "_SCORES", 2_000)
+    monkeypatch.setattr(dot_product_attention, "BLOCK", 2_000)
     q, k, v = draw(2, 3, 50, 16), draw(2, 3, 60, 16, seed=1), draw(2, 3, 60, 16, seed=2)
     bias = draw(*shape, seed=3)
     mask = mx.array(bias) > -0.5 if boolean else mx.array(bias)
@@ -199,6 +199,23 @@ def test_masked_keys_weigh_nothing_at_all(form: str) -> None:
     other = mx.where(mask[:, None], v, 1e6)
     a, b = (ops.attention(q, k, w, scale=1.0, mask=mask[None, None, None]) for w in (v, other))
     assert mx.array_equal(a, b)
+
+
+def test_gradients_pass_through_attention(form: str) -> None:
+    q, k, v = (mx.array(draw(1, 2, 7, 16, seed=n)) for n in range(3))
+    weight = mx.array(draw(1, 2, 7, 16, seed=3))
+
+    def score(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return (ops.attention(q, k, v, scale=0.3, mask="causal") * weight).sum()
+
+    def plain(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        scores = q @ k.swapaxes(2, 3) * 0.3
+        scores = mx.where(mx.tri(7, dtype=mx.bool_), scores, -1e9)
+        return (mx.softmax(scores, axis=-1) @ v * weight).sum()
+
+    ours, exact = (mx.grad(f, argnums=(0, 1, 2))(q, k, v) for f in (score, plain))
+    for a, b in zip(ours, exact, strict=True):
+        assert np.abs(np.array(a - b)).max() < 1e-5
 
 
 def test_large_scores_neither_overflow_nor_lose_their_place(form: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .device import slow_functions
-from .elementwise import STEP, power_of_e
+from .device import BLOCK, slow_functions
 
-# Scores held at a time. 8 heads of 1,000 x 1,000 in blocks of this size: 90 ms of one core, in
-# four times that 92, in half 95; MLX's fused form, which is not fused on the CPU, takes 145.
-_SCORES = 1 << 18
+_LOG2_E = 1.4426950408889634
 _NEVER = -1e30  # a masked score: finite, so that a row with every key masked stays finite
+# 2 ** f for |f| <= 0.5, lowest power first: a minimax polynomial, relative error 7.5e-8.
+_EXP2 = (1.00000007, 0.69314697, 0.2402212, 0.05550713, 0.00967554, 0.00132765)
+# Added to a float32 n + f with |f| <= 0.5, it leaves n + 127 in the last bits: 2 ** n's exponent.
+_TO_EXPONENT = 1.5 * 2**23 + 127
 
 
 def attention(
@@ -22,38 +23,57 @@ def attention(
     mask: mx.array | str | None = None,
 ) -> mx.array:
     """Scaled dot-product attention over (B, H, T, D); ``mask`` is additive, boolean or "causal"."""
-    if not slow_functions(q):
+    # A single query has few scores, and the plain form fewer steps: 16 heads of 1 x 100 in 0.05 ms
+    # against 0.09, of 1 x 700 in 0.4 both.
+    if q.shape[2] == 1 or not slow_functions(q):
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+    # In blocks of scores that stay in a core's cache, one after another: 8 heads of 1,000 x 1,000
+    # take 66 ms of one core and 21 MB; MLX's fused form, which on the CPU is not fused, 135 ms and
+    # 48 MB. Causal, 16 heads of 700 x 700: 57 against 150 ms, as half of the scores are never made.
     batch, heads, time, _ = q.shape
     keys = k.shape[2]
-    q = q * (scale * STEP)
-    k = mx.contiguous(k).swapaxes(2, 3)
-    # With a column of ones the product with the values brings each row's normaliser along.
-    v = mx.concatenate([v, mx.ones((*v.shape[:3], 1), v.dtype)], axis=3)
-    bias = None if mask is None or isinstance(mask, str) else _additive(mask) * STEP
-    rows = max(1, _SCORES // (batch * heads * keys))
-    parts: list[mx.array] = []
-    for start in range(0, time, rows):
-        stop = min(start + rows, time)
-        seen = keys
-        block = q[:, :, start:stop]
-        if parts:  # one block after another: only one's scores are in memory
-            block = mx.depends([block], parts[-1:])[0]
-        if mask == "causal":
+    q = q * (scale * _LOG2_E)
+    causal = mask == "causal" if isinstance(mask, str) else False
+    bias = None if mask is None or isinstance(mask, str) else _additive(mask)
+    some = max(1, BLOCK // (batch * time * keys))
+    rows = max(1, BLOCK // (batch * some * keys))
+    if rows < time or some < heads:  # else every block would copy heads that lie side by side
+        k, v = mx.contiguous(k), mx.contiguous(v)
+    k = k.swapaxes(2, 3)
+    last: list[mx.array] = []
+    lines: list[mx.array] = []
+    for head in range(0, heads, some):
+        line: list[mx.array] = []
+        for start in range(0, time, rows):
+            stop = min(start + rows, time)
             # Query t sees the keys up to t + keys - time: nothing past the block's last query.
-            seen = keys - time + stop
-            scores = block @ k[..., :seen] + _triangle(stop - start, seen) * STEP
-        else:
-            scores = block @ k
-            if bias is not None:
-                scores = scores + (bias[..., start:stop, :] if bias.shape[-2] > 1 else bias)
-        weights = power_of_e(scores - _row_maximum(scores)) @ v[..., :seen, :]
-        parts.append(weights[..., :-1] / weights[..., -1:])
-    return parts[0] if len(parts) == 1 else mx.concatenate(parts, axis=2)
+            seen = keys - time + stop if causal else keys
+            block = q[:, head : head + some, start:stop]
+            if last:
+                block = mx.depends([block], last)[0]
+            scores = block @ k[:, head : head + some, :, :seen]
+            if causal:
+                scores = scores + _triangle(stop - start, seen)
+            elif bias is not None:
+                scores = scores + _part(_part(bias, 1, head, some), 2, start, rows)
+            weights = _exp2(scores - _row_maximum(scores))
+            y = weights @ v[:, head : head + some, :seen]
+            last = [y / weights.sum(axis=-1, keepdims=True)]
+            line += last
+        lines.append(mx.concatenate(line, axis=2))
+    return mx.concatenate(lines, axis=1)
 
 
 def _additive(mask: mx.array) -> mx.array:
-    return mx.where(mask, 0.0, _NEVER) if mask.dtype == mx.bool_ else mask
+    """In units of log 2, with four dimensions."""
+    bias = mx.where(mask, 0.0, _NEVER) if mask.dtype == mx.bool_ else mask * _LOG2_E
+    return bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
+
+
+def _part(bias: mx.array, axis: int, start: int, count: int) -> mx.array:
+    if bias.shape[axis] == 1:
+        return bias
+    return bias[:, start : start + count] if axis == 1 else bias[:, :, start : start + count]
 
 
 def _triangle(rows: int, keys: int) -> mx.array:
@@ -68,3 +88,15 @@ def _row_maximum(scores: mx.array) -> mx.array:
         half = (length + 1) // 2
         scores = mx.maximum(scores[..., :half], scores[..., -half:])
     return scores.max(axis=-1, keepdims=True)
+
+
+def _exp2(x: mx.array) -> mx.array:
+    """2 ** x for x <= 0, and 2 ** -126 below that: 335 M values/s, by ``mx.exp`` 78."""
+    x = mx.maximum(x, -126.0)
+    shifted = x + _TO_EXPONENT
+    fraction = x - mx.stop_gradient(shifted - _TO_EXPONENT)
+    value = fraction * _EXP2[5] + _EXP2[4]
+    for coefficient in _EXP2[3::-1]:
+        value = value * fraction + coefficient
+    exponent = mx.left_shift(shifted.view(mx.int32), 23).view(mx.float32)
+    return value * mx.stop_gradient(exponent)

@@ -16,9 +16,9 @@ from ..config import CAMPlusConfig
 from ..layers import ScaleShift
 
 
-def _conv2d(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Conv2d:
+def _conv2d(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> layers.Conv2d:
     """A convolution of (B, F, T, C) that keeps T and divides F by ``stride``."""
-    return nn.Conv2d(inputs, outputs, kernel, (stride, 1), kernel // 2, bias=False)
+    return layers.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
 class ResidualBlock(nn.Module):
