@@ -17,12 +17,28 @@ MIN_SPEECH_FRAMES = 3
 """Frames in a row that make speech: 60 ms is less than any syllable and more than a click."""
 
 
-def trim(
-    audio: np.ndarray, *, sample_rate: int, margin: float = 0.2, threshold_db: float = -35.0
-) -> int:
-    """How many samples of ``audio`` (samples,) to keep: to ``margin`` seconds past the last speech.
+@dataclass(frozen=True)
+class TrimOptions:
+    """Where :func:`trim` cuts.
 
-    Speech is what is louder, for 60 ms, than ``threshold_db`` against the utterance's own level;
+    margin: seconds kept past the last speech.
+    threshold_db: what counts as speech, against the utterance's own level.
+    """
+
+    margin: float = 0.2
+    threshold_db: float = -35.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < float("inf"):
+            raise OptionError(f"the margin is {self.margin} s; give 0 or more seconds")
+        if not self.threshold_db < 0:
+            raise OptionError(f"the threshold is {self.threshold_db} dB; give one below 0")
+
+
+def trim(audio: np.ndarray, *, sample_rate: int, options: TrimOptions | None = None) -> int:
+    """How many samples of ``audio`` (samples,) to keep: to a margin past the last speech.
+
+    Speech is what is louder, for 60 ms, than the threshold against the utterance's own level;
     only what follows the last of it goes, so that no pause inside is ever cut. In read speech the
     last consonants fade from -20 dB to -35 dB within 0.14 s: the margin is more than that. Where
     nothing stands out (silence, or even noise throughout) all is kept, for there is no speech to
@@ -30,26 +46,24 @@ def trim(
 
     Raises:
         AudioError: not one channel of samples.
-        OptionError: a negative margin, a threshold that is not below 0, no sample rate.
+        OptionError: no sample rate.
     """
+    options = options or TrimOptions()
     if audio.ndim != 1:
         raise AudioError(f"trim wants one channel, not an array of shape {audio.shape}")
-    if not margin >= 0 or not threshold_db < 0 or sample_rate <= 0:
-        raise OptionError(
-            f"margin {margin} s, threshold {threshold_db} dB, {sample_rate} Hz: "
-            "give a margin of 0 or more, a threshold below 0 and a sample rate"
-        )
+    if sample_rate <= 0:
+        raise OptionError(f"the sample rate is {sample_rate} Hz; give one above 0")
     frame = max(1, round(FRAME_SECONDS * sample_rate))
     frames = len(audio) // frame
     windows = audio[: frames * frame].reshape(frames, frame).astype(np.float64)
     rms = np.sqrt(np.mean(windows**2, axis=1))
-    loud = rms > _speech_level(rms) * 10 ** (threshold_db / 20)
+    loud = rms > _speech_level(rms) * 10 ** (options.threshold_db / 20)
     edges = np.flatnonzero(np.diff(loud, prepend=False, append=False))
     starts, stops = edges[::2], edges[1::2]
     speech_stops = stops[stops - starts >= MIN_SPEECH_FRAMES]
     if not len(speech_stops) or speech_stops[-1] == frames:
         return len(audio)
-    return min(len(audio), int(speech_stops[-1]) * frame + round(margin * sample_rate))
+    return min(len(audio), int(speech_stops[-1]) * frame + round(options.margin * sample_rate))
 
 
 def _speech_level(rms: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo.config import SILENCE
-from mlx_audio_turbo.endings import Verdict, Watchdog, WatchdogOptions, fade_out, trim
+from mlx_audio_turbo.endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
 from mlx_audio_turbo.errors import AudioError, OptionError
 
 RATE = 24_000
@@ -41,7 +41,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def kept(*parts: np.ndarray, **options: float) -> int:
-    return trim(np.concatenate(parts), sample_rate=RATE, **options)
+    return trim(np.concatenate(parts), sample_rate=RATE, options=TrimOptions(**options))
 
 
 @pytest.mark.parametrize("level", [0.001, 0.1, 0.9])
@@ -117,7 +117,7 @@ def test_trim_refuses_what_makes_no_sense() -> None:
         trim(np.zeros((2, 100), np.float32), sample_rate=RATE)
     for options in ({"margin": -0.1}, {"threshold_db": 0.0}, {"margin": float("nan")}):
         with pytest.raises(OptionError, match="give"):
-            trim(silence(1), sample_rate=RATE, **options)
+            TrimOptions(**options)
     with pytest.raises(OptionError, match="0 Hz"):
         trim(silence(1), sample_rate=0)
 
