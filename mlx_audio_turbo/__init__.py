@@ -15,6 +15,7 @@ except ImportError as error:
 from .errors import (
     AudioError,
     DownloadError,
+    ExtraError,
     ModelFolderError,
     OptionError,
     TextError,
@@ -31,6 +32,7 @@ __all__ = [
     "AudioError",
     "ChatterboxTurbo",
     "DownloadError",
+    "ExtraError",
     "ModelFolderError",
     "OptionError",
     "Speech",

@@ -29,3 +29,7 @@ class DownloadError(TurboError):
 
 class OptionError(TurboError, ValueError):
     """An option is outside of its range."""
+
+
+class ExtraError(TurboError):
+    """An optional library is not installed, or does not work here."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .audio.files import write_audio
+from .audio.files import encode_audio, to_int16, write_audio
 from .config import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PLAIN_SECONDS = 60
+"""A notebook keeps what it plays inside itself: longer speech goes in as mp3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +46,9 @@ class Speech:
     seed: gives the same audio again for the same text, voice, options and model.
     seconds: what each stage took, by name.
     notes: what did not go as it should, in words; empty for most.
+    watermarked: whether the audio carries Perth's watermark.
+
+    In a notebook it shows a player.
     """
 
     audio: np.ndarray
@@ -46,6 +58,7 @@ class Speech:
     sample_rate: int = SAMPLE_RATE
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    watermarked: bool = False
 
     @property
     def duration(self) -> float:
@@ -59,3 +72,35 @@ class Speech:
             AudioError: an unknown suffix, or a place that cannot be written.
         """
         return write_audio(path, self.audio, self.sample_rate)
+
+    def to_int16(self) -> np.ndarray:
+        """The samples (samples,) as 16-bit integers, for sound cards and other libraries."""
+        return to_int16(self.audio)
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work for a second of audio; below 1 is faster than it plays."""
+        return sum(self.seconds.values()) / self.duration if len(self.audio) else 0.0
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Waveform, mel spectrogram, F0 and tokens, one above the other; ``path`` keeps an image.
+
+        Raises:
+            ExtraError: matplotlib is not installed, or the image cannot be written.
+        """
+        from .plot import compare
+
+        return compare(self, path=path)
+
+    def _repr_html_(self) -> str:
+        suffix = "wav" if self.duration <= _PLAIN_SECONDS else "mp3"
+        sound = base64.b64encode(encode_audio(self.audio, self.sample_rate, suffix)).decode()
+        kind = {"wav": "wav", "mp3": "mpeg"}[suffix]
+        return (
+            f'<audio controls src="data:audio/{kind};base64,{sound}"></audio>'
+            f"<div>{html.escape(self.text)}</div>"
+        )
+
+    def __repr__(self) -> str:
+        words = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+        return f"Speech({self.duration:.2f} s, {words!r}, seed={self.seed})"

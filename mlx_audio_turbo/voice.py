@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -73,8 +76,11 @@ class Voice:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> Path:
         """Write a safetensors file, whole or not at all.
+
+        Args:
+            metadata: notes to keep in the file; :meth:`read_metadata` gives them back.
 
         Raises:
             VoiceError: the place cannot be written.
@@ -84,10 +90,10 @@ class Voice:
             name: np.ascontiguousarray(getattr(self, field)[None])
             for field, name in _TENSORS.items()
         }
-        metadata = {"format": _FORMAT, "version": "1", "family": self.family}
+        notes = {**(metadata or {}), "format": _FORMAT, "version": "1", "family": self.family}
         try:
             with replacing(path) as sibling:
-                sibling.write_bytes(save(tensors, metadata))
+                sibling.write_bytes(save(tensors, notes))
         except OSError as error:
             raise VoiceError(
                 f"cannot write {path} ({error.strerror}); choose another place"
@@ -101,16 +107,32 @@ class Voice:
         Raises:
             VoiceError: no such file, damaged, or not a voice.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise VoiceError(f"no voice file at {path}; make one with encode_voice(...).save(...)")
-        try:
-            with safe_open(path, "np") as file:
-                metadata = file.metadata() or {}
-                absent = sorted(set(_TENSORS.values()) - set(file.keys()))
-                if metadata.get("format") != _FORMAT or absent:
-                    raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
-                fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
-        except (SafetensorError, OSError) as error:
-            raise VoiceError(f"{path} is damaged ({error}); make the voice again") from None
+        with _opened(Path(path)) as (file, metadata):
+            fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
         return cls(**fields, family=metadata.get("family", ""))
+
+    @staticmethod
+    def read_metadata(path: str | Path) -> dict[str, str]:
+        """The notes in a voice's file, and its ``family``.
+
+        Raises:
+            VoiceError: no such file, damaged, or not a voice.
+        """
+        with _opened(Path(path)) as (_, metadata):
+            return metadata
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The open safetensors file of a voice, and its metadata."""
+    if not path.is_file():
+        raise VoiceError(f"no voice file at {path}; make one with encode_voice(...).save(...)")
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            absent = set(_TENSORS.values()) - set(file.keys())
+            if metadata.get("format") != _FORMAT or absent:
+                raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
+            yield file, metadata
+    except (SafetensorError, OSError) as error:
+        raise VoiceError(f"{path} is damaged ({error}); make the voice again") from None

@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ..atomic import replacing
 from ..errors import AudioError
+from . import clip_checks, decoding
 from .resample import resample_soxr
 
 _SILENCE = 1e-4
-"""A clip whose loudest sample stays under this (-80 dB of full scale) holds no voice."""
+"""A clip that stays within this of a constant (-80 dB of full scale) holds no voice."""
 
-_FORMATS = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".opus": ("OGG", "OPUS"),
+FORMATS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "pcm": ("RAW", "PCM_16"),
 }
+"""By suffix, libsndfile's names; pcm is 16 bit little-endian without a header."""
 
 _BLOCK = 65_536
 
 
-def load_audio(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndarray:
-    """Read a clip as mono float32 (samples,) at ``sample_rate``; equals librosa.load.
+def load_audio(
+    path: str | os.PathLike[str], *, sample_rate: int, start: float | None = None
+) -> np.ndarray:
+    """Read a clip as mono float32 (samples,) at ``sample_rate``; equals librosa.load up to 60 s.
+
+    Of a longer one the 30 s that sound most like clean speech are taken, or 30 s from ``start``
+    seconds on. What may spoil a voice (noise, clipping, silence …) is logged as a warning.
 
     Raises:
-        AudioError: no such file, no audio in it, NaN or infinite samples, or silence.
+        AudioError: no such file, no audio in it, NaN or infinite samples, silence, a sample rate
+            or a number of channels that no clip of a voice has, or it ends before ``start``.
     """
-    import soundfile
-
     path = Path(path)
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give an audio file")
     if not path.exists():
         raise AudioError(f"{path} does not exist; check the path of the clip")
-    try:
-        samples, source_rate = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(
-            f"{path} cannot be read as audio ({_reason(error)}); give a wav, flac, ogg or mp3 file"
-        ) from error
-    return resample_soxr(check_samples(samples, str(path)), source_rate, sample_rate)
+    part = decoding.read_part(path, start)
+    samples = check_samples(part.samples, str(path))
+    clip_checks.log_warnings(path, part.samples, part.sample_rate)
+    return resample_soxr(samples, part.sample_rate, sample_rate)
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
@@ -65,7 +73,7 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
         samples = np.mean(samples.T, axis=0)
     if not np.all(np.isfinite(samples)):
         raise AudioError(f"{name} holds NaN or infinite samples; export the clip again")
-    if np.max(np.abs(samples)) < _SILENCE:
+    if np.ptp(samples) < 2 * _SILENCE:
         raise AudioError(f"{name} is silent; give a clip with a voice in it")
     return samples
 
@@ -74,12 +82,11 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     """Find out before long work whether :func:`write_audio` could write there; gives the path.
 
     Raises:
-        AudioError: a suffix other than wav, flac, mp3, ogg and opus, or a place that is absent or
-            closed to us.
+        AudioError: an unknown suffix (see ``FORMATS``), or a place that is absent or closed to us.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        known = ", ".join(_FORMATS)
+    if path.suffix.lower().lstrip(".") not in FORMATS:
+        known = ", ".join(f".{suffix}" for suffix in FORMATS)
         raise AudioError(f"{path} does not end like an audio file; use one of {known}")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give the name of a file")
@@ -93,32 +100,58 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 def write_audio(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> Path:
     """Write mono ``samples`` (samples,) whole or not at all; gives the path.
 
-    The suffix chooses wav or flac (16 bit), mp3, ogg (Vorbis) or opus.
+    The suffix chooses wav or flac (16 bit), mp3, ogg (Vorbis), opus or pcm.
 
     Raises:
         AudioError: as for :func:`check_writable`, or the writing fails.
     """
-    import soundfile
+    return write_blocks(path, [samples], sample_rate)
 
+
+def write_blocks(
+    path: str | os.PathLike[str], blocks: Iterable[np.ndarray], sample_rate: int
+) -> Path:
+    """As :func:`write_audio`, of arrays one after another, so that a book needs no memory."""
     path = check_writable(path)
-    container, encoding = _FORMATS[path.suffix.lower()]
-    try:
-        with (
-            replacing(path) as part,
-            soundfile.SoundFile(part, "w", sample_rate, 1, encoding, format=container) as file,
-        ):
-            # In blocks, because libsndfile's Vorbis encoder overflows its stack on a long array.
-            for start in range(0, samples.shape[0], _BLOCK):
-                file.write(samples[start : start + _BLOCK])
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(
-            f"{path} cannot be written ({_reason(error)}); choose another place"
-        ) from error
+    with _writing(path), replacing(path) as part:
+        _encode(part, path.suffix.lower().lstrip("."), blocks, sample_rate)
     return path
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # libsndfile says "Error opening 'path': Reason."
-    return str(error).rsplit("': ", 1)[-1].strip().rstrip(".")
+def encode_audio(samples: np.ndarray, sample_rate: int, suffix: str = "wav") -> bytes:
+    """The bytes of a file of this kind (see ``FORMATS``)."""
+    file = io.BytesIO()
+    _encode(file, suffix, [samples], sample_rate)
+    return file.getvalue()
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Floats in -1 to 1 as 16-bit integers of the same shape, rounded down as in a file."""
+    scaled = np.floor(samples.astype(np.float64) * 32_768)
+    return np.clip(scaled, -32_768, 32_767).astype(np.int16)
+
+
+def _encode(
+    file: Path | BinaryIO, suffix: str, blocks: Iterable[np.ndarray], sample_rate: int
+) -> None:
+    import soundfile
+
+    container, encoding = FORMATS[suffix]
+    endian = "LITTLE" if suffix == "pcm" else None
+    with soundfile.SoundFile(file, "w", sample_rate, 1, encoding, endian, container) as out:
+        for block in blocks:
+            # In pieces, because libsndfile's Vorbis encoder overflows its stack on a long array.
+            for start in range(0, block.shape[0], _BLOCK):
+                out.write(block[start : start + _BLOCK])
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    import soundfile
+
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(
+            f"{path} cannot be written ({decoding.reason(error)}); choose another place"
+        ) from error

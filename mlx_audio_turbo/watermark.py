@@ -1,0 +1,102 @@
+"""Perth, the inaudible watermark that the reference puts on all it says.
+
+It marks audio as made by a machine and survives mp3 and cutting. Here it is put on when asked for:
+``resemble-perth`` (extra ``watermark``) brings PyTorch, which nothing else of ours needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import os
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .audio.files import load_audio
+from .config import SAMPLE_RATE
+from .errors import AudioError, ExtraError
+from .speech import Speech
+
+SHORTEST = 0.1
+"""Seconds; shorter audio has no room for the mark."""
+
+
+def apply(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """``samples`` (samples,) with the watermark, float32 of the same length.
+
+    Raises:
+        ExtraError: the extra is not installed.
+        AudioError: shorter than 0.1 s.
+    """
+    _check_length(samples, sample_rate)
+    marked = _perth().apply_watermark(samples, sample_rate=sample_rate)
+    marked = np.asarray(marked, np.float32)[: len(samples)]
+    return np.pad(marked, (0, len(samples) - len(marked)))
+
+
+def mark(speech: Speech) -> Speech:
+    """``speech`` with the watermark on its audio; as it is if it has one.
+
+    Raises:
+        ExtraError: the extra is not installed.
+    """
+    if speech.watermarked:
+        return speech
+    return replace(speech, audio=apply(speech.audio, speech.sample_rate), watermarked=True)
+
+
+def detect(path: str | os.PathLike[str]) -> float:
+    """How sure it is that an audio file carries the watermark, 0 to 1.
+
+    Of a file longer than a minute 30 s are heard.
+
+    Raises:
+        AudioError: the file cannot be read.
+        ExtraError: the extra is not installed.
+    """
+    perth = _perth()
+    return detect_samples(load_audio(path, sample_rate=SAMPLE_RATE), SAMPLE_RATE, perth)
+
+
+def detect_samples(samples: np.ndarray, sample_rate: int, perth: Any = None) -> float:
+    """As :func:`detect`, of samples (samples,).
+
+    Raises:
+        ExtraError: the extra is not installed.
+    """
+    _check_length(samples, sample_rate)
+    found = (perth or _perth()).get_watermark(samples, sample_rate=sample_rate, round=False)
+    return float(np.mean(np.asarray(found)))
+
+
+@functools.cache
+def _perth() -> Any:
+    """The watermarker, loaded once."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            perth = importlib.import_module("perth")
+    except ImportError:
+        raise ExtraError(
+            "the watermark needs resemble-perth; install it with: "
+            "pip install 'mlx-audio-turbo[watermark]'"
+        ) from None
+    if getattr(perth, "PerthImplicitWatermarker", None) is None:
+        # It swallows its own ImportError, mostly of pkg_resources, which newer setuptools dropped.
+        raise ExtraError(
+            "resemble-perth is installed but cannot load its network; "
+            "pip install torch 'setuptools<81' mends that"
+        )
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return perth.PerthImplicitWatermarker()
+
+
+def _check_length(samples: np.ndarray, sample_rate: int) -> None:
+    if len(samples) < SHORTEST * sample_rate:
+        raise AudioError(f"{len(samples)} samples are too few for a watermark; give 0.1 s or more")
