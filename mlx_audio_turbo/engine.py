@@ -21,6 +21,8 @@ T = TypeVar("T")
 Steps = Generator[T | None, None, None]
 """A generator of results; ``None`` is a step without one."""
 
+LAST_STEP = 30.0
+"""Seconds that closing waits for the step under way."""
 AHEAD = 4
 """Results that wait for a caller before its request rests."""
 
@@ -94,6 +96,14 @@ def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
                 mx.set_cache_limit(previous)
         state.settle(request, result, error)
         del request, result, error
+    mx.clear_streams()
+
+
+def _end(state: _State, thread: threading.Thread) -> None:
+    """Let the thread finish its step; one that outlives the interpreter would abort the process."""
+    state.close()
+    if thread is not threading.current_thread():
+        thread.join(timeout=LAST_STEP)
 
 
 class Engine:
@@ -112,7 +122,7 @@ class Engine:
             daemon=True,
         )
         self._thread.start()
-        self.close = weakref.finalize(self, self._state.close)
+        self.close = weakref.finalize(self, _end, self._state, self._thread)
 
     def run(self, work: Callable[[], T]) -> T:
         """The result of ``work``, called on the thread; what it raises is raised here."""

@@ -21,22 +21,27 @@ from .noise import Draws
 from .vocoding import Vocoder
 from .voice import Voice
 
+TOKEN_LOOKAHEAD = 3
+"""Tokens that the encoder hears ahead of the one it encodes."""
 LOOKAHEAD = 10
 """Mel frames that streaming withholds from the vocoder's output; see ``Vocoder.push``."""
 BLEND = 4
 """Mel frames over which one chunk gives way to the next."""
+HELD = TOKEN_LOOKAHEAD + (LOOKAHEAD + BLEND) // FRAMES_PER_TOKEN
+"""Tokens that are known before the audio of a token can be given, 0.4 s of speech."""
 
 
 @dataclass(frozen=True)
 class ChunkOptions:
     """How an utterance is cut for streaming.
 
-    sizes: tokens of the first chunk, the second and so on; the last size repeats. A first chunk of
-        12 tokens gives 0.2 s of audio; every chunk costs the prompt once more.
+    sizes: tokens whose audio the first chunk gives, the second and so on; the last size repeats.
+        Ten tokens more must be known by then. Every chunk costs the prompt once more, so that few
+        large ones are the cheaper and many small ones the quicker.
     window: past tokens that a chunk hears again; bounds the cost of a chunk.
     """
 
-    sizes: tuple[int, ...] = (12, 25, 50, 100)
+    sizes: tuple[int, ...] = (10, 25, 50, 100)
     window: int = 50
 
     def __post_init__(self) -> None:
@@ -45,9 +50,10 @@ class ChunkOptions:
         if self.window < 0:
             raise OptionError(f"the chunk window is {self.window} tokens; give 0 or more")
 
-    def size(self, chunk: int) -> int:
-        """Tokens of the chunk of this index."""
-        return self.sizes[min(chunk, len(self.sizes) - 1)]
+    def due(self, chunk: int) -> int:
+        """Tokens that are known when the chunk of this index is made."""
+        repeats = max(0, chunk + 1 - len(self.sizes))
+        return HELD + sum(self.sizes[: chunk + 1]) + repeats * self.sizes[-1]
 
 
 class Renderer:
