@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .errors import ModelFolderError
+from .errors import ModelFolderError, OptionError
 
 SAMPLE_RATE = 24_000
 """Samples per second of everything that S3Gen and the vocoder see and make."""
@@ -184,6 +184,29 @@ class ModelConfig:
     hift: HiFTConfig
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """How the Linear layers below ``quantized_components`` are stored: MLX's affine groups.
+
+    Each run of ``group_size`` weights of a row shares a scale and a bias; ``bits`` per weight.
+    """
+
+    bits: int
+    group_size: int
+    quantized_components: tuple[str, ...] = ("t3.tfmr.h",)
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("bits", self.bits, QUANTIZATION_BITS),
+            ("group_size", self.group_size, QUANTIZATION_GROUPS),
+        ):
+            if value not in known:
+                raise OptionError(f"{what} is {value}; choose one of {', '.join(map(str, known))}")
+
+
+QUANTIZATION_BITS = (4, 6, 8)
+QUANTIZATION_GROUPS = (32, 64, 128)
+
 _Config = TypeVar("_Config")
 
 
@@ -218,6 +241,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             raise ModelFolderError(f"{where} in config.json is {value!r}, not a positive integer")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise ModelFolderError(f"{where} in config.json is {value!r}, not a text")
         return value
     if not isinstance(value, (list, tuple)) or not value:
         raise ModelFolderError(f"{where} in config.json is {value!r}, not a list")
