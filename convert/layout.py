@@ -43,6 +43,13 @@ def pointwise(x: Array) -> Array:
     return x[..., 0]
 
 
+def mlx_pointwise(x: Array) -> Array:
+    """MLX's convolution of kernel 1, (out, 1, in), to a Linear's (out, in)."""
+    if x.shape[1:2] != (1,):
+        raise ValueError(f"a kernel of shape {x.shape[1:2]}, not 1")
+    return x[:, 0]
+
+
 def weight_norm(gain: Array, direction: Array) -> Array:
     """gain * direction / |direction|, the norm over all but dim 0 (Salimans and Kingma, 2016)."""
     wide = direction.astype(np.float64)

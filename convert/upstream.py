@@ -18,6 +18,7 @@ from .tokenizer import LEGACY_FILES
 
 S3GEN_FILE = "s3gen_meanflow.safetensors"
 VOICE_ENCODER_FILE = "ve.safetensors"
+BUILTIN_VOICE_FILE = "conds.pt"
 FAMILY = "chatterbox_turbo"
 """Turbo and Nano share all that hears and speaks, so a voice made for one serves the other."""
 
@@ -48,6 +49,11 @@ class Repository:
     def files(self) -> tuple[File, ...]:
         return (self.t3, *_SHARED, *map(File, LEGACY_FILES))
 
+    @property
+    def voice(self) -> File:
+        """The built-in voice, which nobody gets who does not ask for it."""
+        return _BUILTIN_VOICE
+
 
 # Byte for byte the same in both repositories.
 _SHARED = (
@@ -61,6 +67,12 @@ _SHARED = (
         5_695_784,
         "f0921cab452fa278bc25cd23ffd59d36f816d7dc5181dd1bef9751a7fb61f63c",
     ),
+)
+
+_BUILTIN_VOICE = File(
+    BUILTIN_VOICE_FILE,
+    169_454,
+    "b1852099306fd6a7814eb9d0bd10186caba7249596cc23868f78a0eefbfa5033",
 )
 
 REPOSITORIES: Mapping[str, Repository] = {
@@ -117,11 +129,13 @@ def resolve(
     source: str | Path,
     *,
     revision: str | None = None,
+    include_voice: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
     """The checkpoint in a local folder, or of a Hub repository, downloaded and checked.
 
     Args:
+        include_voice: download the built-in voice as well.
         progress: called with the bytes hashed so far and in all.
 
     Raises:
@@ -137,14 +151,14 @@ def resolve(
         raise ModelFolderError(
             f"no folder at {source}; give the folder of a checkpoint, or {known}"
         )
-    folder = download(repository.name, revision=revision)
+    folder = download(repository.name, revision=revision, include_voice=include_voice)
     found = recognise(folder)
     if revision in (None, repository.revision):
         check_files(folder, repository, remedy=found.remedy, progress=progress)
     return found
 
 
-def download(repository: str, *, revision: str | None = None) -> Path:
+def download(repository: str, *, revision: str | None = None, include_voice: bool = False) -> Path:
     """The files of a published model that conversion needs, in the Hub's cache.
 
     Raises:
@@ -158,7 +172,9 @@ def download(repository: str, *, revision: str | None = None) -> Path:
         folder = snapshot_download(
             repository,
             revision=revision or known.revision,
-            allow_patterns=[file.name for file in known.files],
+            allow_patterns=[
+                file.name for file in (*known.files, *([known.voice] if include_voice else []))
+            ],
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -183,20 +199,61 @@ def check_files(
     """
     known = [file for file in repository.files if file.sha256]
     total, done = sum(file.size or 0 for file in known), 0
+
+    def count(block: int) -> None:
+        nonlocal done
+        done += block
+        if progress:
+            progress(done, total)
+
     for file in known:
-        path = folder / file.name
-        size = path.stat().st_size
-        if size != file.size:
-            raise ModelFolderError(f"{path} has {size} bytes, not {file.size}; {remedy}")
-        digest = hashlib.sha256()
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-                done += len(block)
-                if progress:
-                    progress(done, total)
-        if digest.hexdigest() != file.sha256:
-            raise ModelFolderError(f"{path} is not the published file (SHA-256 differs); {remedy}")
+        check_file(folder / file.name, file, remedy=remedy, progress=count)
+
+
+def check_file(
+    path: Path, file: File, *, remedy: str, progress: Callable[[int], None] | None = None
+) -> None:
+    """Compare one file with its size and SHA-256 sum, where they are known.
+
+    Args:
+        progress: called with the bytes of each block.
+
+    Raises:
+        ModelFolderError: it differs.
+    """
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise ModelFolderError(f"{path} has {size} bytes, not {file.size}; {remedy}")
+    if file.sha256 is None:
+        return
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 24):
+            digest.update(block)
+            if progress:
+                progress(len(block))
+    if digest.hexdigest() != file.sha256:
+        raise ModelFolderError(f"{path} is not the published file (SHA-256 differs); {remedy}")
+
+
+def published(repository: str, name: str) -> File:
+    """What is known of the file ``name`` of one of ``REPOSITORIES``."""
+    return next(file for file in REPOSITORIES[repository].files if file.name == name)
+
+
+def find_file(repository: str, name: str, *, network: bool) -> Path | None:
+    """One file of any repository, in the Hub's cache; None where it cannot be had.
+
+    Args:
+        network: download it where it is not there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, name, local_files_only=not network))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+        return None
 
 
 def recognise(folder: Path) -> Source:
@@ -266,7 +323,14 @@ def _description(folder: Path) -> dict[str, Any] | None:
 
 def _cached_revision(folder: Path, repository: str) -> str | None:
     """The commit, where ``folder`` is a snapshot of ``repository`` in the Hub's cache."""
+    name, revision = hub_snapshot(folder)
+    return revision if name == repository else None
+
+
+def hub_snapshot(folder: Path) -> tuple[str | None, str | None]:
+    """Repository and commit, where ``folder`` is a snapshot in the Hub's cache."""
     parts = folder.absolute().parts
-    if len(parts) < 3 or parts[-2] != "snapshots":
-        return None
-    return parts[-1] if parts[-3] == "models--" + repository.replace("/", "--") else None
+    if len(parts) < 3 or parts[-2] != "snapshots" or not parts[-3].startswith("models--"):
+        return None, None
+    owner, _, name = parts[-3].removeprefix("models--").partition("--")
+    return f"{owner}/{name}", parts[-1]

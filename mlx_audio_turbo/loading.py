@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,38 @@ from safetensors import SafetensorError, safe_open
 from . import ops
 from .config import ModelConfig, from_dict
 from .errors import DownloadError, ModelFolderError
-from .networks import Networks, parameter_shapes
+from .networks import LISTENERS, Networks, parameter_shapes
 from .text import TextTokenizer
+from .voice import Voice
 
 DEFAULT_MODEL = "ResembleAI/chatterbox-turbo"
 """The official checkpoint; converted once, then loaded from the cache."""
 MODEL_TYPE = "chatterbox_turbo"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FOLDER_FILES = ["config.json", "model*.safetensors", "tokenizer*.json"]
+_FOLDER_FILES = [
+    "config.json",
+    "README.md",
+    "model*.safetensors",
+    "conds.safetensors",
+    "tokenizer*.json",
+    # what folders of other writers have in place of tokenizer.json
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+]
+VOICE_FILE = "conds.safetensors"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a folder holds, ready to run."""
+    """What a folder holds, ready to run.
+
+    missing: why the folder lacks a network of ``LISTENERS``, by name; without all three there is
+        no new voice.
+    builtin_voice: who speaks when nobody is named; rarely there.
+    notes: what whoever made the folder wants its users to know.
+    """
 
     networks: Networks
     tokenizer: TextTokenizer
@@ -41,6 +61,9 @@ class LoadedModel:
     family: str
     trained: bool
     dtype: mx.Dtype
+    missing: Mapping[str, str]
+    builtin_voice: Voice | None
+    notes: tuple[str, ...]
 
 
 def cache_folder() -> Path:
@@ -52,7 +75,8 @@ def cache_folder() -> Path:
 def resolve(model: str | Path) -> Path:
     """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
 
-    A checkpoint in the upstream layout, local or on the Hub, is converted once into the cache.
+    A checkpoint in the upstream layout or in another MLX layout, local or on the Hub, is converted
+    once into the cache.
 
     Raises:
         ModelFolderError: no such folder, and not a name that the Hub could know.
@@ -71,7 +95,7 @@ def resolve(model: str | Path) -> Path:
             )
         folder = _download(str(model))
     if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
-        return folder
+        return _converter("foreign").resolve(folder, cache_folder())
     return _converter("folder").ensure(folder, cache_folder())
 
 
@@ -87,18 +111,35 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     """
     values = _read_config(folder)
     config = from_dict(ModelConfig, values["architecture"], where="architecture")
+    missing = _missing(values, folder)
+    family = str(values.get("family", MODEL_TYPE))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
-    networks = Networks(config)
-    _load_weights(networks, folder / "model.safetensors", parameter_shapes(config), dtype)
+    networks = Networks(config, missing=missing)
+    shapes = parameter_shapes(config, missing=missing)
+    _load_weights(networks, folder / "model.safetensors", shapes, dtype)
+    voice = folder / VOICE_FILE
     return LoadedModel(
         networks=networks,
         tokenizer=TextTokenizer(folder),
         config=config,
         folder=folder,
-        family=str(values.get("family", MODEL_TYPE)),
+        family=family,
         trained=bool(values.get("source", {}).get("trained", True)),
         dtype=dtype,
+        missing=missing,
+        builtin_voice=Voice.load_builtin(voice, family=family) if voice.is_file() else None,
+        notes=tuple(map(str, values.get("notes", ()))),
     )
+
+
+def _missing(values: dict[str, Any], folder: Path) -> dict[str, str]:
+    missing = values.get("missing", {})
+    if not isinstance(missing, dict) or not set(missing) <= set(LISTENERS):
+        raise ModelFolderError(
+            f'"missing" in {folder / "config.json"} names other networks than '
+            f"{', '.join(LISTENERS)}; convert the model again"
+        )
+    return {name: str(reason) for name, reason in missing.items()}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
@@ -13,28 +16,40 @@ from .reference.voice_encoder import VoiceEncoder
 from .s3gen.model import TokenToMel
 from .t3.model import T3
 
+LISTENERS = ("ve", "s3gen.speaker_encoder", "s3tokenizer")
+"""The networks that hear a reference clip; a folder may lack them and still speak."""
+
 
 class S3Gen(nn.Module):
     """What upstream ships as one checkpoint: speaker encoder, flow and vocoder."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, *, missing: Collection[str] = ()):
         super().__init__()
-        self.speaker_encoder = CAMPlus(config.campplus)
+        if "s3gen.speaker_encoder" not in missing:
+            self.speaker_encoder = CAMPlus(config.campplus)
         self.flow = TokenToMel(config.s3gen)
         self.mel2wav = HiFTGenerator(config.hift)
 
 
 class Networks(nn.Module):
-    """The tree; its parameters are lazy until a folder is loaded into them."""
+    """The tree; its parameters are lazy until a folder is loaded into them.
 
-    def __init__(self, config: ModelConfig):
+    missing: those of :data:`LISTENERS` that the folder lacks.
+    """
+
+    def __init__(self, config: ModelConfig, *, missing: Collection[str] = ()):
         super().__init__()
-        self.ve = VoiceEncoder(config.voice_encoder)
+        if "ve" not in missing:
+            self.ve = VoiceEncoder(config.voice_encoder)
         self.t3 = T3(config.t3)
-        self.s3gen = S3Gen(config)
-        self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)
+        self.s3gen = S3Gen(config, missing=missing)
+        if "s3tokenizer" not in missing:
+            self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)
 
 
-def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(
+    config: ModelConfig, *, missing: Collection[str] = ()
+) -> dict[str, tuple[int, ...]]:
     """Every tensor that a model folder of these sizes holds, by name."""
-    return {name: tuple(array.shape) for name, array in tree_flatten(Networks(config).parameters())}
+    flat: Any = tree_flatten(Networks(config, missing=missing).parameters())
+    return {name: tuple(array.shape) for name, array in flat}

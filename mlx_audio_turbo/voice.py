@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .atomic import replacing
+from .config import FRAMES_PER_TOKEN
 from .errors import VoiceError
 
 _FORMAT = "mlx_audio_turbo.voice"
@@ -25,6 +26,7 @@ _TENSORS = {
     "x_vector": "gen.embedding",
 }
 """Field by field the names that converted folders use in ``conds.safetensors``, batch of one."""
+_PROMPT_LENGTH = "gen.prompt_token_len"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,37 @@ class Voice:
         with _opened(Path(path)) as (file, metadata):
             fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
         return cls(**fields, family=metadata.get("family", ""))
+
+    @classmethod
+    def load_builtin(cls, path: Path, *, family: str) -> Voice:
+        """Read the ``conds.safetensors`` of a model folder: the voice that came with the model.
+
+        The prompt for S3Gen may be padded and its mel one frame too long; both are cut here.
+
+        Args:
+            family: of the model; the file does not say it.
+
+        Raises:
+            VoiceError: damaged, or not a voice.
+        """
+        try:
+            with safe_open(path, "np") as file:
+                names = set(file.keys())
+                if absent := sorted(set(_TENSORS.values()) - names):
+                    raise VoiceError(f"{path} lacks {absent[0]}; convert the model again")
+                fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
+                tokens, mel = fields["s3gen_prompt_tokens"], fields["s3gen_prompt_mel"]
+                count = min(len(tokens), len(mel) // FRAMES_PER_TOKEN)
+                if _PROMPT_LENGTH in names:
+                    length = int(file.get_tensor(_PROMPT_LENGTH).reshape(-1)[0])
+                    count = max(0, min(count, length))
+        except (SafetensorError, OSError, IndexError, TypeError) as error:
+            raise VoiceError(f"{path} is damaged ({error}); convert the model again") from None
+        cut = {
+            "s3gen_prompt_tokens": tokens[:count],
+            "s3gen_prompt_mel": mel[: FRAMES_PER_TOKEN * count],
+        }
+        return cls(**(fields | cut), family=family)
 
     @staticmethod
     def read_metadata(path: str | Path) -> dict[str, str]:

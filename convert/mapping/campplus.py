@@ -6,7 +6,7 @@ from .. import layout
 from ..rules import Drop, Rule, prefixed, rule
 
 
-def _batch_norm(target: str, source: str, *, affine: bool = True) -> list[Rule | Drop]:
+def batch_norm(target: str, source: str, *, affine: bool = True) -> list[Rule | Drop]:
     mean, variance = f"{source}.running_mean", f"{source}.running_var"
     if affine:
         weight, bias = f"{source}.weight", f"{source}.bias"
@@ -22,13 +22,13 @@ def _batch_norm(target: str, source: str, *, affine: bool = True) -> list[Rule |
 
 _RESIDUAL_BLOCK: list[Rule | Drop] = [
     rule("conv{n}.weight", move=layout.conv2d),
-    *_batch_norm("norm{n}", "bn{n}"),
+    *batch_norm("norm{n}", "bn{n}"),
     rule("shortcut.weight", "shortcut.0.weight", move=layout.conv2d),
-    *_batch_norm("shortcut_norm", "shortcut.1"),
+    *batch_norm("shortcut_norm", "shortcut.1"),
 ]
 
 _DENSE_LAYER: list[Rule | Drop] = [
-    *_batch_norm("norm{n}", "nonlinear{n}.batchnorm"),
+    *batch_norm("norm{n}", "nonlinear{n}.batchnorm"),
     rule("linear.weight", "linear1.weight", move=layout.pointwise),
     rule("local.weight", "cam_layer.linear_local.weight", move=layout.conv1d),
     rule("squeeze.weight", "cam_layer.linear1.weight", move=layout.pointwise),
@@ -41,16 +41,16 @@ RULES: list[Rule | Drop] = prefixed(
     "speaker_encoder.",
     [
         rule("head.conv{n}.weight", move=layout.conv2d),
-        *_batch_norm("head.norm{n}", "head.bn{n}"),
+        *batch_norm("head.norm{n}", "head.bn{n}"),
         *prefixed("head.layer{s}.{i}.", _RESIDUAL_BLOCK, target="head.stage{s}.{i}."),
         rule("tdnn.weight", "xvector.tdnn.linear.weight", move=layout.conv1d),
-        *_batch_norm("tdnn_norm", "xvector.tdnn.nonlinear.batchnorm"),
+        *batch_norm("tdnn_norm", "xvector.tdnn.nonlinear.batchnorm"),
         *prefixed("xvector.block{b}.tdnnd{i}.", _DENSE_LAYER, target="block{b}.layer{i}."),
-        *_batch_norm("transit{b}.norm", "xvector.transit{b}.nonlinear.batchnorm"),
+        *batch_norm("transit{b}.norm", "xvector.transit{b}.nonlinear.batchnorm"),
         rule("transit{b}.linear.weight", "xvector.transit{b}.linear.weight", move=layout.pointwise),
-        *_batch_norm("out_norm", "xvector.out_nonlinear.batchnorm"),
+        *batch_norm("out_norm", "xvector.out_nonlinear.batchnorm"),
         rule("dense.weight", "xvector.dense.linear.weight", move=layout.pointwise),
-        *_batch_norm("dense_norm", "xvector.dense.nonlinear.batchnorm", affine=False),
+        *batch_norm("dense_norm", "xvector.dense.nonlinear.batchnorm", affine=False),
     ],
     target="s3gen.speaker_encoder.",
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .. import layout
 from ..rules import Drop, Rule, prefixed, rule
 
-
 KEY_BIAS = "adds the same to a query's score of every key, which softmax takes out again"
 
 
