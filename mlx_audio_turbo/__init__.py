@@ -12,6 +12,7 @@ except ImportError as error:
         "pip install 'mlx-audio-turbo[cpu]' (or [cuda12], [cuda13]; on a Mac plain mlx has Metal)"
     ) from error
 
+from .endings import TrimOptions, WatchdogOptions
 from .errors import (
     AudioError,
     DownloadError,
@@ -22,23 +23,30 @@ from .errors import (
     TurboError,
     VoiceError,
 )
+from .packing import PauseOptions
 from .pipeline import ChatterboxTurbo
-from .speech import Speech
+from .rendering import ChunkOptions
+from .speech import AudioChunk, Speech
 from .voice import Voice
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AudioChunk",
     "AudioError",
     "ChatterboxTurbo",
+    "ChunkOptions",
     "DownloadError",
     "ExtraError",
     "ModelFolderError",
     "OptionError",
+    "PauseOptions",
     "Speech",
     "TextError",
+    "TrimOptions",
     "TurboError",
     "Voice",
     "VoiceError",
+    "WatchdogOptions",
     "__version__",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,36 +12,47 @@ import numpy as np
 
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
-from .config import (
-    SAMPLE_RATE,
-    SPEECH_CODES,
-    ModelConfig,
-)
+from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
+from .endings import TrimOptions, WatchdogOptions
+from .engine import Engine, Steps
 from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
+from .packing import LIMIT, PauseOptions, Segment, pack
 from .reference.encoder import encode
-from .rendering import Renderer
-from .speech import Speech
-from .t3 import decoding
+from .rendering import ChunkOptions, Renderer
+from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions, Task
+from .speech import AudioChunk, Speech
+from .t3.prefix import PrefixCache
 from .t3.sampling import SamplingOptions
 from .text import normalize_text
 from .voice import Voice
 
-MAX_TOKENS = 1000
-"""The reference's limit: 40 s of speech."""
+CACHE_LIMIT = 512 * 1024**2
+"""Bytes that MLX may keep of freed buffers while a model works, unless another limit is given."""
+MAX_BATCH = 64
+WATCHDOG = WatchdogOptions()
 
 
 class ChatterboxTurbo:
-    """A loaded model. The voice is passed in; the model keeps none."""
+    """A loaded model. The voice is passed in; the model keeps none.
 
-    def __init__(self, loaded: LoadedModel):
-        self._loaded = loaded
+    It may be called from any number of threads: all work runs on one thread of its own, and
+    requests take turns there.
+    """
+
+    def __init__(self, loaded: LoadedModel, engine: Engine):
+        self._loaded, self._engine = loaded, engine
         self._networks = loaded.networks
+        self._prefixes = PrefixCache(loaded.networks.t3)
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path = DEFAULT_MODEL, *, dtype: mx.Dtype | None = None
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        dtype: mx.Dtype | None = None,
+        cache_limit: int = CACHE_LIMIT,
     ) -> ChatterboxTurbo:
         """Load a model.
 
@@ -48,12 +60,20 @@ class ChatterboxTurbo:
             model: a folder, a Hub id, or ``"tiny"``: a few megabytes of untrained weights, made on
                 the spot, that turn text into noise and need no network.
             dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
+            cache_limit: bytes that MLX may keep of freed buffers while this model works; the
+                process's own limit holds otherwise.
 
         Raises:
             ModelFolderError: the folder is absent, damaged or of another kind.
             DownloadError: the Hub does not answer or does not know the name.
         """
-        return cls(load(resolve(model), dtype=dtype))
+        folder = resolve(model)
+        engine = Engine(cache_limit=cache_limit)
+        try:
+            return cls(engine.run(lambda: load(folder, dtype=dtype)), engine)
+        except BaseException:
+            engine.close()
+            raise
 
     @property
     def config(self) -> ModelConfig:
@@ -64,6 +84,16 @@ class ChatterboxTurbo:
     def trained(self) -> bool:
         """Whether the weights are more than random numbers."""
         return self._loaded.trained
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever converted the model wants its users to know."""
+        return self._loaded.notes
+
+    @property
+    def builtin_voice(self) -> Voice | None:
+        """Who speaks when neither a voice nor a clip is given; most folders have nobody."""
+        return self._loaded.builtin_voice
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -86,7 +116,10 @@ class ChatterboxTurbo:
 
         Raises:
             AudioError: the clip cannot be read, is silent, not finite, or 5 s or shorter.
+            VoiceError: the model's folder lacks a network that hears clips.
         """
+        for network, reason in self._loaded.missing.items():
+            raise VoiceError(f"this model cannot make voices: it has no {network}, {reason}")
         if isinstance(clip, np.ndarray):
             if sample_rate is None:
                 raise OptionError("samples need their sample_rate; pass it with the array")
@@ -94,14 +127,16 @@ class ChatterboxTurbo:
             samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
         else:
             samples = load_audio(clip, sample_rate=SAMPLE_RATE)
-        return encode(
-            samples,
-            s3_tokenizer=self._networks.s3tokenizer,
-            voice_encoder=self._networks.ve,
-            speaker_encoder=self._networks.s3gen.speaker_encoder,
-            prompt_tokens=self.config.t3.prompt_tokens,
-            normalize=normalize_loudness,
-            family=self._loaded.family,
+        return self._engine.run(
+            lambda: encode(
+                samples,
+                s3_tokenizer=self._networks.s3tokenizer,
+                voice_encoder=self._networks.ve,
+                speaker_encoder=self._networks.s3gen.speaker_encoder,
+                prompt_tokens=self.config.t3.prompt_tokens,
+                normalize=normalize_loudness,
+                family=self._loaded.family,
+            )
         )
 
     def generate(
@@ -111,70 +146,169 @@ class ChatterboxTurbo:
         voice: Voice | None = None,
         ref_audio: str | Path | np.ndarray | None = None,
         sample_rate: int | None = None,
+        normalize_loudness: bool = True,
         seed: int | None = None,
         temperature: float = 0.8,
         top_k: int = 1000,
         top_p: float = 0.95,
         repetition_penalty: float = 1.2,
         max_tokens: int = MAX_TOKENS,
-        normalize_loudness: bool = True,
+        segment_limit: int = LIMIT,
+        pauses: PauseOptions | None = None,
+        trim: TrimOptions | None = None,
+        watchdog: WatchdogOptions | None = WATCHDOG,
+        retries: int = 2,
+        batch_size: int = 4,
     ) -> Speech:
-        """Speak ``text``.
+        """Speak ``text``, however long.
 
         Args:
             voice: who speaks; or ``ref_audio`` (with ``sample_rate`` for an array), a clip to make
-                the voice of. Exactly one of the two.
+                the voice of. One of the two, where the model has no voice built in.
             seed: the same seed gives the same audio; drawn and reported when absent.
-            max_tokens: at most so many speech tokens, 25 per second.
+            temperature, top_k, top_p, repetition_penalty: see ``SamplingOptions``.
+            max_tokens: at most so many speech tokens for a segment, 25 per second.
+            segment_limit: longer text is spoken in segments of at most so many characters.
+            pauses: silence between segments.
+            trim: cut noise and silence after the speech; by default the tokens set the length.
+            watchdog: when a segment counts as run astray; None never. It is then drawn again, up
+                to ``retries`` times, or ended where it went astray, and ``Speech.notes`` says so.
+            batch_size: how many segments of a long text are decoded together.
 
         Raises:
-            TextError: the text is empty or too long.
+            TextError: the text is empty.
             AudioError: the clip cannot be used.
             VoiceError: no voice, or one of another model family.
             OptionError: an option is out of its range.
         """
-        options = SamplingOptions(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
+        options = SpeakingOptions(
+            sampling=SamplingOptions(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+            ),
+            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            pauses=pauses or PauseOptions(),
+            trim=trim,
+            watchdog=watchdog,
+            retries=_within("retries", retries, 0, 100),
+            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
         )
-        limit = self._most_tokens(max_tokens)
         seed = _checked_seed(seed)
-        spoken = normalize_text(text)
-        ids = self._loaded.tokenizer.encode(spoken)
+        segments = _segments(text, segment_limit)
         started = time.perf_counter()
         voice = self._voice(voice, ref_audio, sample_rate, normalize_loudness)
-        encoded = time.perf_counter()
-        decode_key, render_key = mx.random.split(mx.random.key(seed))
-        tokens = np.fromiter(
-            decoding.generate(
-                self._networks.t3,
-                mx.array(ids),
-                mx.array(voice.speaker_embedding),
-                mx.array(voice.t3_prompt_tokens),
-                key=decode_key,
-                options=options,
-                max_tokens=limit,
-            ),
-            np.int32,
-        )
-        decoded = time.perf_counter()
-        audio = self.render(tokens, voice=voice, draws=Draws(render_key))
-        return Speech(
-            audio=audio,
-            text=spoken,
-            tokens=tokens,
-            seed=seed,
-            seconds={
-                "voice": encoded - started,
-                "tokens": decoded - encoded,
-                "audio": time.perf_counter() - decoded,
-            },
-        )
+        clock = Clock({"voice": time.perf_counter() - started, "tokens": 0.0, "audio": 0.0})
+        pieces = self._speak([(segments, voice)], seed, options, clock)
+        return _speech(text, list(pieces), seed, clock)
 
-    def render(self, tokens: np.ndarray, *, voice: Voice, draws: Draws) -> np.ndarray:
-        """Speech tokens to samples.
+    def stream(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        ref_audio: str | Path | np.ndarray | None = None,
+        sample_rate: int | None = None,
+        normalize_loudness: bool = True,
+        seed: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 1000,
+        top_p: float = 0.95,
+        repetition_penalty: float = 1.2,
+        max_tokens: int = MAX_TOKENS,
+        segment_limit: int = LIMIT,
+        pauses: PauseOptions | None = None,
+        trim: TrimOptions | None = None,
+        watchdog: WatchdogOptions | None = WATCHDOG,
+        retries: int = 2,
+        chunks: ChunkOptions | None = None,
+    ) -> Iterator[AudioChunk]:
+        """Speak ``text`` and give the audio as it comes; the last chunk says so.
+
+        The arguments are those of :meth:`generate`, and ``chunks`` says how an utterance is cut.
+        Mistakes are raised by the call, before the first chunk. The model works ahead of the
+        caller by a few chunks; closing the iterator ends the work. A segment that runs astray is
+        drawn again only while none of it has been given, and what was given is never trimmed.
+        """
+        options = SpeakingOptions(
+            sampling=SamplingOptions(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+            ),
+            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            chunks=chunks or ChunkOptions(),
+            pauses=pauses or PauseOptions(),
+            trim=trim,
+            watchdog=watchdog,
+            retries=_within("retries", retries, 0, 100),
+        )
+        seed = _checked_seed(seed)
+        segments = _segments(text, segment_limit)
+        voice = self._voice(voice, ref_audio, sample_rate, normalize_loudness)
+        pieces = self._speak([(segments, voice)], seed, options, Clock())
+        return _chunks(pieces, segments[-1])
+
+    def generate_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        voice: Voice | None = None,
+        voices: Sequence[Voice] | None = None,
+        seed: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 1000,
+        top_p: float = 0.95,
+        repetition_penalty: float = 1.2,
+        max_tokens: int = MAX_TOKENS,
+        segment_limit: int = LIMIT,
+        pauses: PauseOptions | None = None,
+        trim: TrimOptions | None = None,
+        watchdog: WatchdogOptions | None = WATCHDOG,
+        retries: int = 2,
+        batch_size: int = 8,
+    ) -> Iterator[Speech]:
+        """Speak many texts, up to ``batch_size`` segments at a time; results come in order.
+
+        Each text is what :meth:`generate` would make of it alone with the same seed.
+
+        Args:
+            voice: who speaks all of them; or ``voices``, one for each text.
+
+        Raises:
+            The errors of :meth:`generate`, by the call.
+        """
+        options = SpeakingOptions(
+            sampling=SamplingOptions(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+            ),
+            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            pauses=pauses or PauseOptions(),
+            trim=trim,
+            watchdog=watchdog,
+            retries=_within("retries", retries, 0, 100),
+            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
+        )
+        if voice is not None and voices is not None:
+            raise VoiceError("give one voice for all texts, or voices, one for each, not both")
+        given = [voice] * len(texts) if voices is None else list(voices)
+        if len(given) != len(texts):
+            raise VoiceError(f"there are {len(texts)} texts and {len(given)} voices; give as many")
+        speakers = [self._voice(each, None, None, True) for each in given]
+        work = [
+            (_segments(text, segment_limit), speaker)
+            for text, speaker in zip(texts, speakers, strict=True)
+        ]
+        seed, clock = _checked_seed(seed), Clock()
+        return _speeches(texts, self._speak(work, seed, options, clock), seed, clock)
+
+    def render(self, tokens: np.ndarray, *, voice: Voice, seed: int = 0) -> np.ndarray:
+        """Speech tokens to samples: S3Gen and the vocoder alone.
 
         Args:
             tokens: (T,) ids; special ones are dropped, and three of silence are put after them.
@@ -182,14 +316,33 @@ class ChatterboxTurbo:
         Returns:
             (960 * (T' + 3),) float32, T' the tokens that are speech.
         """
+        return self._engine.run(
+            lambda: self._render(tokens, voice, Draws(mx.random.key(_checked_seed(seed))))
+        )
+
+    def _render(self, tokens: np.ndarray, voice: Voice, draws: Draws) -> np.ndarray:
         renderer = Renderer(self._networks.s3gen, voice, draws)
         spoken = tokens[tokens < SPEECH_CODES].tolist()
         return np.concatenate(list(renderer.push(spoken, final=True)))
 
-    def _most_tokens(self, max_tokens: int) -> int:
-        if not 1 <= max_tokens <= MAX_TOKENS:
-            raise OptionError(f"max_tokens is {max_tokens}; choose 1 to {MAX_TOKENS}")
-        return max_tokens
+    def _speak(
+        self,
+        work: Sequence[tuple[Sequence[Segment], Voice]],
+        seed: int,
+        options: SpeakingOptions,
+        clock: Clock,
+    ) -> Iterator[Piece]:
+        def encode_text(text: str) -> list[int]:
+            return self._loaded.tokenizer.encode(normalize_text(text))
+
+        def steps() -> Steps[Piece]:
+            speaker = Speaker(self._networks, encode_text, self._prefixes, options, clock)
+            try:
+                yield from speaker.speak(_tasks(work, seed))
+            finally:
+                speaker.close()
+
+        return self._engine.stream(steps)
 
     def _voice(
         self,
@@ -198,19 +351,75 @@ class ChatterboxTurbo:
         sample_rate: int | None,
         normalize_loudness: bool,
     ) -> Voice:
-        if (voice is None) == (clip is None):
-            raise VoiceError("give a voice or a reference clip (ref_audio), one of the two")
-        if voice is None:
-            assert clip is not None
+        if voice is not None and clip is not None:
+            raise VoiceError("give a voice or a reference clip (ref_audio), not both")
+        if clip is not None:
             return self.encode_voice(
                 clip, sample_rate=sample_rate, normalize_loudness=normalize_loudness
             )
+        voice = voice or self.builtin_voice
+        if voice is None:
+            raise VoiceError("give a voice or a reference clip (ref_audio) to speak with")
         if voice.family != self._loaded.family:
             raise VoiceError(
                 f"the voice was made for {voice.family!r} and the model is "
                 f"{self._loaded.family!r}; make the voice again with this model"
             )
         return voice
+
+
+def _segments(text: str, limit: int) -> list[Segment]:
+    normalize_text(text)
+    segments = pack(text, limit=limit)
+    # A text that is spoken in one go goes as it came: where it begins with a space matters.
+    return segments if len(segments) > 1 else [Segment(text, "end", "")]
+
+
+def _tasks(work: Sequence[tuple[Sequence[Segment], Voice]], seed: int) -> Iterator[Task]:
+    key = mx.random.key(seed)
+    for index, (segments, voice) in enumerate(work):
+        for place, segment in enumerate(segments):
+            yield Task(index, (place,), segment, voice, key)
+
+
+def _chunks(pieces: Iterable[Piece], last: Segment) -> Iterator[AudioChunk]:
+    for index, piece in enumerate(pieces):
+        segment = piece.task.segment
+        yield AudioChunk(
+            audio=piece.audio,
+            sample_rate=SAMPLE_RATE,
+            index=index,
+            is_last=piece.last and segment.pause == "end" == last.pause,
+            text=segment.text,
+        )
+
+
+def _speeches(
+    texts: Sequence[str], pieces: Iterable[Piece], seed: int, clock: Clock
+) -> Iterator[Speech]:
+    held: list[Piece] = []
+    for piece in pieces:
+        held.append(piece)
+        if piece.last and piece.task.segment.pause == "end":
+            yield _speech(texts[piece.task.text], held, seed, clock)
+            held = []
+
+
+def _speech(text: str, pieces: Sequence[Piece], seed: int, clock: Clock) -> Speech:
+    return Speech(
+        audio=np.concatenate([piece.audio for piece in pieces]),
+        text=text,
+        tokens=np.array([token for piece in pieces for token in piece.tokens], np.int32),
+        seed=seed,
+        seconds=dict(clock.seconds),
+        notes=tuple(note for piece in pieces for note in piece.notes),
+    )
+
+
+def _within(name: str, value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise OptionError(f"{name} is {value}; choose {least} to {most}")
+    return value
 
 
 def _checked_seed(seed: int | None) -> int:

@@ -27,16 +27,22 @@ def clip(seconds: float) -> np.ndarray:
 
 def test_public_names() -> None:
     assert set(mlx_audio_turbo.__all__) == {
+        "AudioChunk",
         "AudioError",
         "ChatterboxTurbo",
+        "ChunkOptions",
         "DownloadError",
+        "ExtraError",
         "ModelFolderError",
         "OptionError",
+        "PauseOptions",
         "Speech",
         "TextError",
+        "TrimOptions",
         "TurboError",
         "Voice",
         "VoiceError",
+        "WatchdogOptions",
         "__version__",
     }
     assert all(hasattr(mlx_audio_turbo, name) for name in mlx_audio_turbo.__all__)
@@ -71,7 +77,7 @@ def test_generation_leaves_the_global_generator_alone(model: ChatterboxTurbo, vo
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
 def test_length_is_exact(model: ChatterboxTurbo, voice: Voice, count: int) -> None:
     tokens = np.arange(count, dtype=np.int32)
-    audio = model.render(tokens, voice=voice, draws=Draws(mx.random.key(0)))
+    audio = model.render(tokens, voice=voice)
     assert audio.shape == (SAMPLES_PER_TOKEN * (count + 3),)
 
 
@@ -80,13 +86,13 @@ def test_odd_prompts_are_trimmed(model: ChatterboxTurbo, seconds: float) -> None
     """The reference cuts the tokens and leaves an odd mel; its output is then 480 samples short."""
     voice = model.encode_voice(clip(seconds), sample_rate=SAMPLE_RATE)
     assert len(voice.s3gen_prompt_mel) == 2 * len(voice.s3gen_prompt_tokens)
-    audio = model.render(np.arange(4), voice=voice, draws=Draws(mx.random.key(0)))
+    audio = model.render(np.arange(4), voice=voice)
     assert len(audio) == SAMPLES_PER_TOKEN * 7
 
 
 def test_special_tokens_are_not_spoken(model: ChatterboxTurbo, voice: Voice) -> None:
-    plain = model.render(np.array([5, 6]), voice=voice, draws=Draws(mx.random.key(0)))
-    special = model.render(np.array([5, 6561, 6, 6562]), voice=voice, draws=Draws(mx.random.key(0)))
+    plain = model.render(np.array([5, 6]), voice=voice)
+    special = model.render(np.array([5, 6561, 6, 6562]), voice=voice)
     np.testing.assert_array_equal(plain, special)
 
 

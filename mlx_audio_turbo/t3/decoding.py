@@ -6,6 +6,7 @@ Dimensions: B batch, T time, P prompt tokens, C width, V speech ids.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -120,3 +121,56 @@ def _read(steps: Iterator[mx.array], limit: int) -> Iterator[int]:
             return
         yield token
         ids = following
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One utterance to decode.
+
+    id: names its tokens among those of others.
+    text_ids: (T,), at least one.
+    prefix: what :func:`prefill_prefix` gave for its voice; continued in a copy.
+    key: its random key; equal keys give equal tokens, whoever else is decoded.
+    """
+
+    id: int
+    text_ids: mx.array
+    prefix: KeyValueCache
+    key: mx.array
+    max_tokens: int
+
+
+class Decoder:
+    """Utterances that are decoded together; they enter and leave at any step."""
+
+    def __init__(self, model: T3, *, options: SamplingOptions, stop: bool = True):
+        self._model, self._options, self._stop = model, options, stop
+        self._rows: dict[int, Iterator[int]] = {}
+
+    def add(self, request: Request) -> None:
+        """Let an utterance enter."""
+        nothing = mx.zeros((0,), mx.int32)
+        self._rows[request.id] = generate(
+            self._model,
+            request.text_ids,
+            nothing,
+            nothing,
+            key=request.key,
+            options=self._options,
+            max_tokens=request.max_tokens,
+            stop=self._stop,
+            prefix_cache=request.prefix,
+        )
+
+    def step(self) -> list[tuple[int, int | None]]:
+        """The next token of every utterance; None, once, where one has ended."""
+        drawn = [(id, next(row, None)) for id, row in self._rows.items()]
+        for id, token in drawn:
+            if token is None:
+                del self._rows[id]
+        return drawn
+
+    def remove(self, id: int) -> None:
+        """Give an utterance up."""
+        row = self._rows.pop(id)
+        row.close()  # pyright: ignore[reportAttributeAccessIssue]
