@@ -11,7 +11,7 @@ from pathlib import Path
 from mlx_audio_turbo.config import NANO, TINY, TURBO
 from mlx_audio_turbo.errors import TurboError
 
-from . import folder, synthetic, upstream
+from . import folder, foreign, synthetic, upstream, voices
 
 _SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
 _SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
@@ -40,12 +40,18 @@ def _parser() -> argparse.ArgumentParser:
         default="ResembleAI/chatterbox-turbo",
         metavar="DIR|REPO",
         help="folder with the upstream files, or one of "
-        f"{', '.join(upstream.REPOSITORIES)} (default: %(default)s)",
+        f"{', '.join(upstream.REPOSITORIES)} (default: %(default)s); "
+        "or a folder of another MLX converter",
     )
     build.add_argument("--revision", metavar="SHA", help="commit of the repository")
     build.add_argument("--dtype", choices=folder.STORED, default="float16", help="%(default)s")
     build.add_argument(
         "--output", type=Path, metavar="DIR", help="default: Chatterbox-Turbo-TTS-fp16 and the like"
+    )
+    build.add_argument(
+        "--include-voice",
+        action="store_true",
+        help="keep the built-in voice, which is somebody's and nobody says whose",
     )
     build.add_argument("--force", action="store_true", help="replace the folder at --output")
     build.set_defaults(run=_build)
@@ -68,13 +74,42 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(args: argparse.Namespace) -> None:
-    source = upstream.resolve(args.source, revision=args.revision, progress=_progress("check"))
+    if args.include_voice:
+        print(voices.WARNING, file=sys.stderr)
+    if other := foreign.recognise(Path(args.source).expanduser()):
+        _rebuild(args, other)
+        return
+    source = upstream.resolve(
+        args.source,
+        revision=args.revision,
+        include_voice=args.include_voice,
+        progress=_progress("check"),
+    )
     output = args.output or Path(
         f"Chatterbox-{source.variant.capitalize()}-TTS-{_SHORT[args.dtype]}"
     )
     folder.convert(
-        source, output, dtype=args.dtype, force=args.force, progress=_progress("convert")
+        source,
+        output,
+        dtype=args.dtype,
+        include_voice=args.include_voice,
+        force=args.force,
+        progress=_progress("convert"),
     )
+    print(output)
+
+
+def _rebuild(args: argparse.Namespace, source: foreign.Foreign) -> None:
+    output = args.output or Path(f"Chatterbox-Turbo-TTS-{_SHORT[args.dtype]}")
+    notes = foreign.convert(
+        source,
+        output,
+        dtype=args.dtype,
+        include_voice=args.include_voice,
+        force=args.force,
+    )
+    for note in notes:
+        print(note, file=sys.stderr)
     print(output)
 
 

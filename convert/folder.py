@@ -14,7 +14,7 @@ from mlx_audio_turbo.config import ModelConfig, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.networks import parameter_shapes
 
-from . import rules, upstream
+from . import rules, upstream, voices
 from .files import new_folder
 from .mapping import RULES
 from .safetensors_io import DTYPES, Reader, Tensor, to_bfloat16, write
@@ -34,6 +34,7 @@ def convert(
     output: Path,
     *,
     dtype: str,
+    include_voice: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -41,6 +42,7 @@ def convert(
 
     Args:
         dtype: of every weight: a key of ``STORED``.
+        include_voice: keep the built-in voice, of which ``voices.WARNING`` speaks.
         force: replace the model folder at ``output``.
         progress: called with the bytes written so far and in all.
 
@@ -54,6 +56,9 @@ def convert(
     with new_folder(output, force=force) as folder:
         _write_weights(source, folder / "model.safetensors", STORED[dtype], progress)
         write_tokenizer(source.folder, folder)
+        if include_voice:
+            voice = source.folder / voices.SOURCE
+            voices.convert_voice(voice, folder / voices.TARGET, remedy=source.remedy)
         text = json.dumps(_config(source, dtype), indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
         if not source.trained:
@@ -61,8 +66,13 @@ def convert(
     return output
 
 
-def ensure(folder: Path, cache: Path) -> Path:
+def ensure(
+    folder: Path, cache: Path, *, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """The float16 model folder of the upstream checkpoint in ``folder``, made once in ``cache``.
+
+    Args:
+        progress: called with the bytes done so far and in all, first of checking, then of writing.
 
     Raises:
         ModelFolderError: as for :func:`convert`; or a download is not what was published.
@@ -73,8 +83,10 @@ def ensure(folder: Path, cache: Path) -> Path:
     if not (output / "config.json").is_file():
         if source.repository:
             repository = upstream.REPOSITORIES[source.repository]
-            upstream.check_files(folder, repository, remedy=source.remedy)
-        make_once(output, lambda: convert(source, output, dtype="float16"))
+            upstream.check_files(
+                folder, repository, remedy=source.remedy, progress=progress
+            )
+        make_once(output, lambda: convert(source, output, dtype="float16", progress=progress))
     return output
 
 

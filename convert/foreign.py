@@ -173,8 +173,9 @@ def ensure(foreign: Foreign, cache: Path) -> Path:
     if lacking:
         output = whole.with_name("-".join([f"{whole.name}-without", *lacking]))
     if not (output / "config.json").is_file():
-        make_once(output, lambda: convert(foreign, output, donors=found))
-        for note in _notes(foreign, wanted, found):
+        notes: list[str] = []
+        make_once(output, lambda: notes.extend(convert(foreign, output, donors=found)))
+        for note in notes:
             warnings.warn(note, stacklevel=2)
     return output
 
@@ -207,7 +208,7 @@ def convert(
     donors: Mapping[str, tuple[Donor, Path]] | None = None,
     include_voice: bool = False,
     force: bool = False,
-) -> Path:
+) -> list[str]:
     """Write our form of ``foreign`` at ``output``, whole or not at all.
 
     Args:
@@ -216,6 +217,9 @@ def convert(
         include_voice: keep the voice that came with the folder.
         force: replace the model folder at ``output``.
 
+    Returns:
+        What the new folder's users should know, which stands in its ``config.json`` too.
+
     Raises:
         ModelFolderError: the folder is damaged or does not fit the layout; or ``output`` exists or
             cannot be written.
@@ -223,9 +227,8 @@ def convert(
     wanted = _wanted(foreign)
     if donors is None:
         donors = find_donors(wanted, foreign.folder)
-    missing = {
-        name: _lack(foreign, name, why) for name, why in wanted.items() if name not in donors
-    }
+    notes = _notes(foreign, wanted, donors)
+    missing = {name: _lack(name, why) for name, why in wanted.items() if name not in donors}
     with new_folder(output, force=force) as folder:
         _write_weights(foreign, folder / "model.safetensors", STORED[dtype], donors, missing)
         write_tokenizer(foreign.folder, folder)
@@ -242,13 +245,13 @@ def convert(
                 "revision": foreign.revision,
                 "trained": True,
             },
-            "notes": _notes(foreign, wanted, donors),
+            "notes": notes,
             "missing": missing,
             "architecture": to_dict(foreign.config),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
-    return output
+    return notes
 
 
 def _wanted(foreign: Foreign) -> dict[str, str]:
@@ -257,19 +260,19 @@ def _wanted(foreign: Foreign) -> dict[str, str]:
     wanted = {}
     for network in LISTENERS:
         if network in foreign.layout.suspect:
-            wanted[network] = foreign.layout.suspect[network]
+            wanted[network] = f"that of {foreign.name} {foreign.layout.suspect[network]}"
         elif not any(name.startswith(f"{network}.") for name in names):
-            wanted[network] = "is not in it"
+            wanted[network] = f"{foreign.name} has none"
     return wanted
 
 
-def _lack(foreign: Foreign, network: str, why: str) -> str:
+def _lack(network: str, why: str) -> str:
     commands = " or ".join(
         f"hf download {donor.repository} {donor.file.name}" for donor in DONORS[network]
     )
     return (
-        f"the {NAMES[network]} of {foreign.name} {why}, and no other could be had; fetch one with: "
-        f"{commands}, and load the model again"
+        f"for {why} and no {NAMES[network]} could be had elsewhere; fetch one with: {commands}, "
+        "and load the model again"
     )
 
 
@@ -287,11 +290,9 @@ def _notes(
     for network, why in wanted.items():
         if network in donors:
             donor, _ = donors[network]
-            notes.append(
-                f"the {NAMES[network]} of {foreign.name} {why}; taken from {donor.repository}"
-            )
+            notes.append(f"{NAMES[network]} is taken from {donor.repository}, for {why}")
         else:
-            notes.append(_lack(foreign, network, why))
+            notes.append(f"there is no {NAMES[network]}, {_lack(network, why)}")
     return notes
 
 

@@ -155,6 +155,8 @@ def resolve(
     found = recognise(folder)
     if revision in (None, repository.revision):
         check_files(folder, repository, remedy=found.remedy, progress=progress)
+        if include_voice:
+            check_file(folder / BUILTIN_VOICE_FILE, repository.voice, remedy=found.remedy)
     return found
 
 
