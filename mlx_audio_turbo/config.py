@@ -203,6 +203,10 @@ class Quantization:
             if value not in known:
                 raise OptionError(f"{what} is {value}; choose one of {', '.join(map(str, known))}")
 
+    def covers(self, name: str) -> bool:
+        """Whether a layer or tensor lies in a part that is quantised."""
+        return any(name.startswith(f"{part}.") for part in self.quantized_components)
+
 
 QUANTIZATION_BITS = (4, 6, 8)
 QUANTIZATION_GROUPS = (32, 64, 128)
@@ -229,9 +233,7 @@ def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "c
         raise ModelFolderError(
             f"{where} in config.json: {'; '.join(parts)}; convert the model again"
         )
-    fields = {
-        name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()
-    }
+    fields = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
     return kind(**fields)
 
 
@@ -313,9 +315,7 @@ TURBO = ModelConfig(
     ),
 )
 
-NANO = dataclasses.replace(
-    TURBO, t3=dataclasses.replace(TURBO.t3, width=768, layers=12, heads=12)
-)
+NANO = dataclasses.replace(TURBO, t3=dataclasses.replace(TURBO.t3, width=768, layers=12, heads=12))
 
 TINY = ModelConfig(
     t3=T3Config(

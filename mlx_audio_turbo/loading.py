@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import platformdirs
-from safetensors import SafetensorError, safe_open
 
 from . import ops
-from .config import ModelConfig, from_dict
-from .errors import DownloadError, ModelFolderError
-from .networks import LISTENERS, Networks, parameter_shapes
+from .config import ModelConfig, Quantization, from_dict
+from .errors import DownloadError, ModelFolderError, OptionError
+from .networks import LISTENERS, Networks, parameter_shapes, quantize
 from .text import TextTokenizer
 from .voice import Voice
+from .weights import load_weights
+
+logger = logging.getLogger("mlx_audio_turbo")
 
 DEFAULT_MODEL = "ResembleAI/chatterbox-turbo"
 """The official checkpoint; converted once, then loaded from the cache."""
@@ -48,6 +51,8 @@ VOICE_FILE = "conds.safetensors"
 class LoadedModel:
     """What a folder holds, ready to run.
 
+    quantization: how the folder holds the weights of some layers.
+    expanded: they were made plain again on loading: a CPU has no fast quantised products.
     missing: why the folder lacks a network of ``LISTENERS``, by name; without all three there is
         no new voice.
     builtin_voice: who speaks when nobody is named; rarely there.
@@ -61,6 +66,8 @@ class LoadedModel:
     family: str
     trained: bool
     dtype: mx.Dtype
+    quantization: Quantization | None
+    expanded: bool
     missing: Mapping[str, str]
     builtin_voice: Voice | None
     notes: tuple[str, ...]
@@ -72,11 +79,14 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("mlx_audio_turbo"))
 
 
-def resolve(model: str | Path) -> Path:
+def resolve(model: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
     """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
 
     A checkpoint in the upstream layout or in another MLX layout, local or on the Hub, is converted
     once into the cache.
+
+    Args:
+        progress: called with the bytes done so far and in all where a checkpoint is converted.
 
     Raises:
         ModelFolderError: no such folder, and not a name that the Hub could know.
@@ -96,7 +106,7 @@ def resolve(model: str | Path) -> Path:
         folder = _download(str(model))
     if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
         return _converter("foreign").resolve(folder, cache_folder())
-    return _converter("folder").ensure(folder, cache_folder())
+    return _converter("folder").ensure(folder, cache_folder(), progress=progress)
 
 
 def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
@@ -114,9 +124,23 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     missing = _missing(values, folder)
     family = str(values.get("family", MODEL_TYPE))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
+    quantization = _quantization(values, folder)
     networks = Networks(config, missing=missing)
-    shapes = parameter_shapes(config, missing=missing)
-    _load_weights(networks, folder / "model.safetensors", shapes, dtype)
+    expanded = quantization is not None and not ops.on_gpu()
+    if quantization and not expanded:
+        quantize(networks, quantization)
+    if quantization and expanded:
+        logger.info(
+            f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}: "
+            "a CPU has no fast quantised products"
+        )
+    load_weights(
+        networks,
+        folder / "model.safetensors",
+        parameter_shapes(config, missing=missing, quantization=quantization),
+        dtype=dtype,
+        quantization=quantization,
+    )
     voice = folder / VOICE_FILE
     return LoadedModel(
         networks=networks,
@@ -126,10 +150,23 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
         family=family,
         trained=bool(values.get("source", {}).get("trained", True)),
         dtype=dtype,
+        quantization=quantization,
+        expanded=expanded,
         missing=missing,
         builtin_voice=Voice.load_builtin(voice, family=family) if voice.is_file() else None,
         notes=tuple(map(str, values.get("notes", ()))),
     )
+
+
+def _quantization(values: dict[str, Any], folder: Path) -> Quantization | None:
+    if values.get("quantization") is None:
+        return None
+    try:
+        return from_dict(Quantization, values["quantization"], where="quantization")
+    except OptionError as error:
+        raise ModelFolderError(
+            f"quantization in {folder / 'config.json'}: {error}, and convert the model again"
+        ) from None
 
 
 def _missing(values: dict[str, Any], folder: Path) -> dict[str, str]:
@@ -157,40 +194,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "converter; convert the model with mlx_audio_turbo.convert"
         )
     return values
-
-
-def _load_weights(
-    networks: Networks, path: Path, shapes: dict[str, tuple[int, ...]], dtype: mx.Dtype
-) -> None:
-    if not path.is_file():
-        raise ModelFolderError(f"{path.parent} has no {path.name}; convert the model again")
-    try:
-        with safe_open(path, "np") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{path} is damaged ({error}); convert the model again") from None
-    for what, names in (
-        ("lacks", sorted(set(shapes) - set(found))),
-        ("has the unknown tensor", sorted(set(found) - set(shapes))),
-    ):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ModelFolderError(f"{path} {what} {names[0]}{more}; convert the model again")
-    for name, shape in shapes.items():
-        if found[name] != shape:
-            raise ModelFolderError(
-                f"{path}: {name} has shape {found[name]}, config.json wants {shape}; convert the "
-                "model again"
-            )
-    weights = mx.load(str(path))
-    assert isinstance(weights, dict)
-    # Tensor by tensor: what is on disk in another precision must not stand in memory twice.
-    loaded = []
-    for name in shapes:
-        array = weights.pop(name).astype(dtype)
-        mx.eval(array)
-        loaded.append((name, array))
-    networks.load_weights(loaded, strict=True)
 
 
 def _download(repository: str) -> Path:

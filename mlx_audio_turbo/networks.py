@@ -8,7 +8,8 @@ from typing import Any
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .config import ModelConfig
+from .config import ModelConfig, Quantization
+from .errors import ModelFolderError
 from .hift.generator import HiFTGenerator
 from .reference.campplus import CAMPlus
 from .reference.s3_tokenizer import S3Tokenizer
@@ -47,9 +48,37 @@ class Networks(nn.Module):
             self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)
 
 
+def quantize(networks: Networks, quantization: Quantization) -> None:
+    """Make the Linear layers of the named components quantised ones, and touch nothing else.
+
+    Raises:
+        ModelFolderError: the group size does not divide a layer's inputs.
+    """
+    try:
+        nn.quantize(
+            networks,
+            group_size=quantization.group_size,
+            bits=quantization.bits,
+            class_predicate=lambda path, module: (
+                isinstance(module, nn.Linear) and quantization.covers(path)
+            ),
+        )
+    except ValueError as error:
+        raise ModelFolderError(
+            f"groups of {quantization.group_size} do not divide a layer's inputs ({error}); "
+            "choose another group size"
+        ) from None
+
+
 def parameter_shapes(
-    config: ModelConfig, *, missing: Collection[str] = ()
+    config: ModelConfig,
+    *,
+    missing: Collection[str] = (),
+    quantization: Quantization | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Every tensor that a model folder of these sizes holds, by name."""
-    flat: Any = tree_flatten(Networks(config, missing=missing).parameters())
+    networks = Networks(config, missing=missing)
+    if quantization:
+        quantize(networks, quantization)
+    flat: Any = tree_flatten(networks.parameters())
     return {name: tuple(array.shape) for name, array in flat}

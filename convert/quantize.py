@@ -1,0 +1,93 @@
+"""Weights in 4, 6 or 8 bits: T3's transformer layers, and nothing else.
+
+Speech and text embeddings, heads, positions, norms, conditioning, both speaker networks, the S3
+tokenizer, the flow and the vocoder stay as they are: logits pick the tokens, errors in the flow
+compound, and the vocoder is heard.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_audio_turbo.config import ModelConfig, Quantization
+from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo.networks import parameter_shapes
+from mlx_audio_turbo.weights import CODES, is_code
+
+from .safetensors_io import Tensor, from_bfloat16, to_bfloat16
+
+PARTS = ("weight", "scales", "biases")
+"""What a quantised layer stores where a plain one stores its weight."""
+
+
+def layers(config: ModelConfig, quantization: Quantization) -> tuple[str, ...]:
+    """The names of the layers that are quantised, as paths without ``.weight``.
+
+    Raises:
+        OptionError: the group size does not divide a layer's inputs.
+    """
+    plain = parameter_shapes(config)
+    named = [
+        name.removesuffix(".weight")
+        for name, shape in plain.items()
+        if name.endswith(".weight") and len(shape) == 2 and quantization.covers(name)
+    ]
+    for name in named:
+        inputs = plain[f"{name}.weight"][1]
+        if inputs % quantization.group_size:
+            raise OptionError(
+                f"groups of {quantization.group_size} do not divide the {inputs} inputs of {name}; "
+                "choose another --group-size"
+            )
+    return tuple(named)
+
+
+def quantize(weight: np.ndarray, quantization: Quantization, stored: str) -> list[np.ndarray]:
+    """The parts of a (out, in) ``weight`` that is in the dtype ``stored``; bfloat16 as its bits.
+
+    It is what ``mlx.nn.quantize`` makes of the same layer. The CPU does it, so that a folder has
+    the same bytes wherever it was made.
+    """
+    array = mx.array(weight)
+    if stored == "BF16":
+        array = mx.array(from_bfloat16(weight)).astype(mx.bfloat16)
+    parts = mx.quantize(
+        array, group_size=quantization.group_size, bits=quantization.bits, stream=mx.cpu
+    )
+    out = [np.array(parts[0])]
+    for part in parts[1:]:
+        if stored == "BF16":
+            out.append(to_bfloat16(np.array(part.astype(mx.float32))))
+        else:
+            out.append(np.array(part))
+    return out
+
+
+def dequantize(parts: list[np.ndarray], quantization: Quantization) -> np.ndarray:
+    """The (out, in) float32 weights that ``parts`` stand for; scales and biases as floats."""
+    codes, scales, biases = parts
+    weight = mx.dequantize(
+        mx.array(codes),
+        mx.array(scales.astype(np.float32)),
+        mx.array(biases.astype(np.float32)),
+        group_size=quantization.group_size,
+        bits=quantization.bits,
+        stream=mx.cpu,
+    )
+    return np.array(weight)
+
+
+def targets(
+    config: ModelConfig,
+    stored: str,
+    *,
+    missing: tuple[str, ...] = (),
+    quantization: Quantization | None = None,
+) -> dict[str, Tensor]:
+    """Every tensor of a folder whose floats are ``stored``."""
+    shapes = parameter_shapes(config, missing=missing, quantization=quantization)
+    return {
+        name: Tensor(CODES if is_code(name, shapes) else stored, shape)
+        for name, shape in shapes.items()
+    }

@@ -1,0 +1,102 @@
+"""The tensors of a model folder into the networks, strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from .config import Quantization
+from .errors import ModelFolderError
+from .networks import Networks
+from .tensor_file import Reader
+
+FLOATS = ("F32", "F16", "BF16", "F64")
+CODES = "U32"
+REMEDY = "convert the model again"
+
+
+def load_weights(
+    networks: Networks,
+    path: Path,
+    stored: Mapping[str, tuple[int, ...]],
+    *,
+    dtype: mx.Dtype,
+    quantization: Quantization | None = None,
+) -> None:
+    """Read ``path`` into ``networks``.
+
+    A layer that the file holds quantised and the networks plain is expanded.
+
+    Args:
+        stored: the tensors that the file must hold, and no others, with their shapes.
+        dtype: of the arithmetic.
+
+    Raises:
+        ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen or of
+            another type.
+    """
+    if not path.is_file():
+        raise ModelFolderError(f"{path.parent} has no {path.name}; {REMEDY}")
+    reader = Reader(path, remedy=REMEDY)
+    check(reader, stored)
+    flat: list[tuple[str, mx.array]] = tree_flatten(networks.parameters())  # pyright: ignore
+    wanted = dict(flat)
+    loaded = []
+    for name in wanted:
+        array = mx.array(reader.read(name))
+        if is_code(name, stored):
+            layer = name.removesuffix(".weight")
+            if f"{layer}.scales" not in wanted:
+                assert quantization is not None
+                scales, biases = (
+                    mx.array(reader.read(f"{layer}.{part}")).astype(dtype)
+                    for part in ("scales", "biases")
+                )
+                array = mx.dequantize(
+                    array,
+                    scales,
+                    biases,
+                    group_size=quantization.group_size,
+                    bits=quantization.bits,
+                )
+        else:
+            array = array.astype(dtype)
+        # One by one: what has another precision on disk must not be in memory twice.
+        mx.eval(array)
+        loaded.append((name, array))
+    networks.load_weights(loaded, strict=True)
+
+
+def check(reader: Reader, stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare a file's header with the tensors that it must hold.
+
+    Raises:
+        ModelFolderError: a tensor is missing, extra, misshapen or of another type.
+    """
+    path, found = reader.path, reader.tensors
+    for what, names in (
+        ("lacks", sorted(set(stored) - set(found))),
+        ("has the unknown tensor", sorted(set(found) - set(stored))),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ModelFolderError(f"{path} {what} {names[0] or repr('')}{more}; {REMEDY}")
+    for name, shape in stored.items():
+        if found[name].shape != shape:
+            raise ModelFolderError(
+                f"{path}: {name} has shape {found[name].shape}, config.json wants {shape}; {REMEDY}"
+            )
+        kinds = (CODES,) if is_code(name, stored) else FLOATS
+        if found[name].dtype not in kinds:
+            raise ModelFolderError(
+                f"{path}: {name} is {found[name].dtype}, not {' or '.join(kinds)}; {REMEDY}"
+            )
+
+
+def is_code(name: str, stored: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether ``name`` holds the packed codes of a quantised layer and no floats."""
+    layer, _, leaf = name.rpartition(".")
+    return leaf == "weight" and f"{layer}.scales" in stored
