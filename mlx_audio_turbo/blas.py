@@ -64,6 +64,12 @@ def warning() -> str | None:
     return load().warning
 
 
+def library() -> str | None:
+    """The path of the library in use, for ``MLX_AUDIO_TURBO_BLAS``; None for the bundled one."""
+    load()
+    return _kept[-1]._name if _kept else None
+
+
 def _load(choice: str) -> State:
     if sys.platform != "linux":
         return State("Accelerate" if sys.platform == "darwin" else "MLX's own")
