@@ -101,7 +101,9 @@ def _header(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str, int
         raise _BadHeader("its header is not JSON") from None
     if not isinstance(fields, dict):
         raise _BadHeader("its header is not a JSON object")
-    metadata = fields.pop("__metadata__", {})
+    metadata = fields.pop("__metadata__", None)
+    if metadata is None:  # MLX writes null where it has nothing to say
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _BadHeader("its metadata is not an object of strings")
 
