@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, Voice
-from mlx_audio_turbo.config import SAMPLES_PER_TOKEN
+from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.noise import Draws
 
 from ..inputs_hift import draws
@@ -28,13 +28,14 @@ class Given(Draws):
     source_noise: np.ndarray
 
     def flow(self, start: int, frames: int, mels: int) -> mx.array:
-        return mx.array(self.noise)
+        return mx.array(self.noise[:, start : start + frames])
 
     def phases(self, harmonics: int) -> mx.array:
         return mx.array(self.start)
 
     def source(self, start: int, frames: int, harmonics: int) -> mx.array:
-        return mx.array(self.source_noise)
+        samples = slice(start * SAMPLES_PER_FRAME, (start + frames) * SAMPLES_PER_FRAME)
+        return mx.array(self.source_noise[:, samples])
 
 
 def rows(context: Context) -> Iterator[Row]:
