@@ -8,12 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlx_audio_turbo.config import NANO, TINY, TURBO
-from mlx_audio_turbo.errors import TurboError
+from mlx_audio_turbo.config import (
+    NANO,
+    QUANTIZATION_BITS,
+    QUANTIZATION_GROUPS,
+    TINY,
+    TURBO,
+    Quantization,
+)
+from mlx_audio_turbo.errors import OptionError, TurboError
 
 from . import folder, foreign, synthetic, upstream, voices
 
 _SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
+_PUBLISHED = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
 _SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -35,18 +43,42 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     build = commands.add_parser("build", help="upstream checkpoint to model folder")
+    build.add_argument("--model", choices=_PUBLISHED, help="which published model (default: turbo)")
     build.add_argument(
         "--source",
-        default="ResembleAI/chatterbox-turbo",
         metavar="DIR|REPO",
-        help="folder with the upstream files, or one of "
-        f"{', '.join(upstream.REPOSITORIES)} (default: %(default)s); "
-        "or a folder of another MLX converter",
+        help="folder with the upstream files, or of another MLX converter, or one of "
+        f"{', '.join(upstream.REPOSITORIES)} (default: that of --model)",
     )
     build.add_argument("--revision", metavar="SHA", help="commit of the repository")
-    build.add_argument("--dtype", choices=folder.STORED, default="float16", help="%(default)s")
     build.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: Chatterbox-Turbo-TTS-fp16 and the like"
+        "--dtype",
+        choices=folder.STORED,
+        default="float16",
+        help="of the weights, with --quantize of all others (default: %(default)s)",
+    )
+    build.add_argument(
+        "--quantize", action="store_true", help="T3's blocks in fewer bits; nothing else"
+    )
+    build.add_argument(
+        "--bits", type=int, choices=QUANTIZATION_BITS, help="with --quantize (default: 4)"
+    )
+    build.add_argument(
+        "--group-size",
+        type=int,
+        choices=QUANTIZATION_GROUPS,
+        help="weights that share a scale, with --quantize (default: 64)",
+    )
+    build.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="default: Chatterbox-Turbo-TTS-fp16, Chatterbox-Nano-TTS-4bit and the like",
+    )
+    build.add_argument(
+        "--no-s3tokenizer",
+        action="store_true",
+        help="leave out the S3 tokenizer (248 MB); such a folder speaks with ready voices only",
     )
     build.add_argument(
         "--include-voice",
@@ -74,29 +106,51 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(args: argparse.Namespace) -> None:
+    quantization = _quantization(args)
     if args.include_voice:
         print(voices.WARNING, file=sys.stderr)
-    if other := foreign.recognise(Path(args.source).expanduser()):
+    place = args.source or _PUBLISHED[args.model or "turbo"]
+    if other := foreign.recognise(Path(place).expanduser()):
+        if quantization or args.no_s3tokenizer:
+            raise OptionError(
+                f"{place} is another converter's folder; --quantize and --no-s3tokenizer want the "
+                "original checkpoint"
+            )
         _rebuild(args, other)
         return
     source = upstream.resolve(
-        args.source,
+        place,
         revision=args.revision,
         include_voice=args.include_voice,
         progress=_progress("check"),
     )
-    output = args.output or Path(
-        f"Chatterbox-{source.variant.capitalize()}-TTS-{_SHORT[args.dtype]}"
-    )
+    if args.model and args.model != source.variant:
+        raise OptionError(f"{place} holds {source.variant}, not {args.model}; leave out one of two")
+    output = args.output or Path(_name(source.variant, args.dtype, quantization))
     folder.convert(
         source,
         output,
         dtype=args.dtype,
+        quantization=quantization,
+        s3_tokenizer=not args.no_s3tokenizer,
         include_voice=args.include_voice,
         force=args.force,
         progress=_progress("convert"),
     )
     print(output)
+
+
+def _quantization(args: argparse.Namespace) -> Quantization | None:
+    if args.quantize:
+        return Quantization(bits=args.bits or 4, group_size=args.group_size or 64)
+    if args.bits or args.group_size:
+        raise OptionError("--bits and --group-size change nothing without --quantize; add it")
+    return None
+
+
+def _name(variant: str, dtype: str, quantization: Quantization | None) -> str:
+    kind = f"{quantization.bits}bit" if quantization else _SHORT[dtype]
+    return f"Chatterbox-{variant.capitalize()}-TTS-{kind}"
 
 
 def _rebuild(args: argparse.Namespace, source: foreign.Foreign) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, to_dict
+from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.networks import parameter_shapes
 
-from . import rules, upstream, voices
+from . import card, quantize, upstream, voices
 from .files import new_folder
-from .mapping import RULES
-from .safetensors_io import DTYPES, Reader, Tensor, to_bfloat16, write
+from .originals import Originals, is_finite
+from .safetensors_io import DTYPES, Tensor, to_bfloat16, write
 from .tokenizer import write_tokenizer
 
 MODEL_TYPE = "chatterbox_turbo"
@@ -25,7 +26,11 @@ VERSION = "1.0"
 STORED: dict[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """The dtypes of ``config.json`` and their names in the file."""
 _LARGEST = {"F32": np.inf, "F16": 65_504.0, "BF16": 3.389e38}
-CACHE_VERSION = 1
+LEFT_OUT = (
+    "which was left out when the folder was made; use a ready voice, or convert again without "
+    "--no-s3tokenizer"
+)
+CACHE_VERSION = 2
 """Goes up when the same source would give another folder, so that caches are made again."""
 
 
@@ -34,6 +39,8 @@ def convert(
     output: Path,
     *,
     dtype: str,
+    quantization: Quantization | None = None,
+    s3_tokenizer: bool = True,
     include_voice: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -41,28 +48,42 @@ def convert(
     """Write the model folder of ``source`` at ``output``, whole or not at all.
 
     Args:
-        dtype: of every weight: a key of ``STORED``.
+        dtype: of every weight: a key of ``STORED``; with ``quantization``, of those that are not.
+        quantization: how T3's blocks are stored.
+        s3_tokenizer: keep the S3 tokenizer, without which the folder speaks with ready voices only.
         include_voice: keep the built-in voice, of which ``voices.WARNING`` speaks.
         force: replace the model folder at ``output``.
         progress: called with the bytes written so far and in all.
 
     Raises:
-        OptionError: unknown ``dtype``.
+        OptionError: unknown ``dtype``, or a group size that does not fit.
         ModelFolderError: the source is damaged, does not fit the model, or holds a weight that is
             not finite or too large for ``dtype``; or ``output`` exists or cannot be written.
     """
     if dtype not in STORED:
         raise OptionError(f"no dtype {dtype!r}; choose one of {', '.join(STORED)}")
+    missing = {} if s3_tokenizer else {"s3tokenizer": LEFT_OUT}
+    if quantization:
+        quantize.layers(source.config, quantization)
     with new_folder(output, force=force) as folder:
-        _write_weights(source, folder / "model.safetensors", STORED[dtype], progress)
+        config = _config(source, dtype, quantization, missing)
+        text = json.dumps(config, indent=2, ensure_ascii=False)
+        (folder / "config.json").write_text(text + "\n", "utf-8")
+        errors = _write_weights(
+            Originals(source, missing=missing),
+            folder / "model.safetensors",
+            quantize.targets(
+                source.config, STORED[dtype], missing=missing, quantization=quantization
+            ),
+            STORED[dtype],
+            quantization,
+            progress,
+        )
         write_tokenizer(source.folder, folder)
         if include_voice:
             voice = source.folder / voices.SOURCE
-            voices.convert_voice(voice, folder / voices.TARGET, remedy=source.remedy)
-        text = json.dumps(_config(source, dtype), indent=2, ensure_ascii=False)
-        (folder / "config.json").write_text(text + "\n", "utf-8")
-        if not source.trained:
-            (folder / "README.md").write_text(UNTRAINED.format(variant=source.variant), "utf-8")
+            voices.convert_voice(voice, folder / voices.TARGET, remedy=source.remedy(voice.name))
+        card.write(folder, errors=errors)
     return output
 
 
@@ -83,9 +104,7 @@ def ensure(
     if not (output / "config.json").is_file():
         if source.repository:
             repository = upstream.REPOSITORIES[source.repository]
-            upstream.check_files(
-                folder, repository, remedy=source.remedy, progress=progress
-            )
+            upstream.check_files(folder, repository, remedy=source.remedy, progress=progress)
         make_once(output, lambda: convert(source, output, dtype="float16", progress=progress))
     return output
 
@@ -105,13 +124,20 @@ def make_once(output: Path, make: Callable[[], object]) -> None:
             raise
 
 
-def _config(source: upstream.Source, dtype: str) -> dict[str, Any]:
+def _config(
+    source: upstream.Source,
+    dtype: str,
+    quantization: Quantization | None,
+    missing: Mapping[str, str],
+) -> dict[str, Any]:
     return {
         "model_type": MODEL_TYPE,
         "version": VERSION,
         "variant": source.variant,
         "family": source.family,
         "dtype": dtype,
+        **({"quantization": dataclasses.asdict(quantization)} if quantization else {}),
+        **({"missing": dict(missing)} if missing else {}),
         "source": {
             "repository": source.repository,
             "revision": source.revision,
@@ -122,35 +148,38 @@ def _config(source: upstream.Source, dtype: str) -> dict[str, Any]:
 
 
 def _write_weights(
-    source: upstream.Source,
+    originals: Originals,
     path: Path,
+    targets: Mapping[str, Tensor],
     stored: str,
+    quantization: Quantization | None,
     progress: Callable[[int, int], None] | None,
-) -> None:
-    readers: dict[str, Reader] = {}
-    for file in source.weights:
-        reader = Reader(file, remedy=source.remedy)
-        for name in reader.tensors:
-            if name in readers:
-                raise ModelFolderError(
-                    f"{name!r} is both in {readers[name].path} and {file}; {source.remedy}"
-                )
-            readers[name] = reader
-    shapes = parameter_shapes(source.config)
-    plan = rules.plan(RULES, readers)
-    targets = {name: Tensor(stored, shape) for name, shape in shapes.items()}
+) -> dict[str, float]:
+    """Gives the relative error of each quantised layer."""
+    errors: dict[str, float] = {}
     total, done = sum(tensor.bytes for tensor in targets.values()), 0
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal done
-        made = rules.apply(plan, lambda name: readers[name].read(name), shapes)
-        for name, array in made:
-            yield name, cast(array, stored, name=name)
-            done += targets[name].bytes
-            if progress:
-                progress(done, total)
+        for name, array in originals:
+            plain = cast(array, stored, name=name)
+            layer = name.removesuffix(".weight")
+            if quantization and targets[name].dtype == quantize.CODES:
+                values = quantize.quantize(plain, quantization, stored)
+                made = [
+                    (f"{layer}.{part}", x) for part, x in zip(quantize.PARTS, values, strict=True)
+                ]
+                errors[layer] = quantize.relative_error(array, values, quantization)
+            else:
+                made = [(name, plain)]
+            for target, values in made:
+                yield target, values
+                done += targets[target].bytes
+                if progress:
+                    progress(done, total)
 
     write(path, targets, arrays(), metadata={"format": "mlx"})
+    return errors
 
 
 def cast(array: np.ndarray, stored: str, *, name: str) -> np.ndarray:
@@ -159,9 +188,8 @@ def cast(array: np.ndarray, stored: str, *, name: str) -> np.ndarray:
     Raises:
         ModelFolderError: a value is not finite, or too large.
     """
-    # min and max carry NaN and infinity through, without an array of booleans
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if not np.isfinite(low) or not np.isfinite(high):
+    if not is_finite(array):
         raise ModelFolderError(f"{name} has weights that are not finite; download it again")
     if max(-low, high) > _LARGEST[stored]:
         raise ModelFolderError(
@@ -171,11 +199,3 @@ def cast(array: np.ndarray, stored: str, *, name: str) -> np.ndarray:
     if stored == "BF16":
         return to_bfloat16(array)
     return array.astype(DTYPES[stored], copy=False)
-
-
-UNTRAINED = """\
-# Untrained weights
-
-The weights in this folder are **random** (model `{variant}`): what it generates is noise, not
-speech. It is for tests, demonstrations and measurements of speed.
-"""

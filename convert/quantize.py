@@ -7,6 +7,8 @@ compound, and the vocoder is heard.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import mlx.core as mx
 import numpy as np
 
@@ -64,7 +66,7 @@ def quantize(weight: np.ndarray, quantization: Quantization, stored: str) -> lis
     return out
 
 
-def dequantize(parts: list[np.ndarray], quantization: Quantization) -> np.ndarray:
+def dequantize(parts: Sequence[np.ndarray], quantization: Quantization) -> np.ndarray:
     """The (out, in) float32 weights that ``parts`` stand for; scales and biases as floats."""
     codes, scales, biases = parts
     weight = mx.dequantize(
@@ -78,11 +80,20 @@ def dequantize(parts: list[np.ndarray], quantization: Quantization) -> np.ndarra
     return np.array(weight)
 
 
+def relative_error(
+    original: np.ndarray, parts: Sequence[np.ndarray], quantization: Quantization
+) -> float:
+    """|quantised - original| / |original|; bfloat16 parts as their bits."""
+    floats = [from_bfloat16(part) if part.dtype == np.uint16 else part for part in parts[1:]]
+    off = dequantize([parts[0], *floats], quantization) - original
+    return float(np.linalg.norm(off) / max(np.linalg.norm(original), 1e-30))
+
+
 def targets(
     config: ModelConfig,
     stored: str,
     *,
-    missing: tuple[str, ...] = (),
+    missing: Collection[str] = (),
     quantization: Quantization | None = None,
 ) -> dict[str, Tensor]:
     """Every tensor of a folder whose floats are ``stored``."""

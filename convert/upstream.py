@@ -116,13 +116,12 @@ class Source:
         names = (self.t3_file, S3GEN_FILE, VOICE_ENCODER_FILE)
         return tuple(self.folder / name for name in names)
 
-    @property
-    def remedy(self) -> str:
-        """How to get a damaged file again."""
+    def remedy(self, file: str) -> str:
+        """How to get the damaged ``file`` again."""
         if self.repository is None:
             return "download it again"
         revision = f" --revision {self.revision}" if self.revision else ""
-        return f"fetch it with: hf download {self.repository}{revision} --force-download"
+        return f"fetch it with: hf download {self.repository} {file}{revision} --force-download"
 
 
 def resolve(
@@ -156,7 +155,8 @@ def resolve(
     if revision in (None, repository.revision):
         check_files(folder, repository, remedy=found.remedy, progress=progress)
         if include_voice:
-            check_file(folder / BUILTIN_VOICE_FILE, repository.voice, remedy=found.remedy)
+            voice = repository.voice
+            check_file(folder / voice.name, voice, remedy=found.remedy(voice.name))
     return found
 
 
@@ -191,7 +191,7 @@ def check_files(
     folder: Path,
     repository: Repository,
     *,
-    remedy: str,
+    remedy: Callable[[str], str],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Compare a download with the sizes and SHA-256 sums that are known.
@@ -209,7 +209,7 @@ def check_files(
             progress(done, total)
 
     for file in known:
-        check_file(folder / file.name, file, remedy=remedy, progress=count)
+        check_file(folder / file.name, file, remedy=remedy(file.name), progress=count)
 
 
 def check_file(
@@ -298,14 +298,15 @@ def recognise(folder: Path) -> Source:
         repository=repository.name if cached else None,
         revision=cached,
     )
-    tensors = Reader(folder / found[0], remedy=source.remedy).tensors
+    tensors = Reader(folder / found[0], remedy=source.remedy(found[0])).tensors
     wanted = shapes.t3(repository.config.t3)
     if {name: tensor.shape for name, tensor in tensors.items()} != {
         name: tensor.shape for name, tensor in wanted.items()
     }:
         odd = min(name for name in {*tensors, *wanted} if tensors.get(name) != wanted.get(name))
         raise ModelFolderError(
-            f"{folder / found[0]} is not {repository.name}: {odd!r} differs; {source.remedy}"
+            f"{folder / found[0]} is not {repository.name}: {odd!r} differs; "
+            f"{source.remedy(found[0])}"
         )
     return source
 

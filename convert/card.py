@@ -1,0 +1,189 @@
+"""``README.md`` of a model folder: what it holds, measured, and how it may be used."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import upstream, voices
+from .safetensors_io import Reader
+
+FILE = "README.md"
+PARTS: Mapping[str, str] = {
+    "t3": "T3: text to speech tokens",
+    "s3gen.flow": "S3Gen: speech tokens to mel",
+    "s3gen.mel2wav": "HiFT: mel to samples",
+    "s3gen.speaker_encoder": "CAM++: the speaker as S3Gen hears it",
+    "ve": "VoiceEncoder: the speaker as T3 hears it",
+    "s3tokenizer": "S3 tokenizer: a clip to speech tokens",
+}
+BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
+"""Between them stands the table of ``mlx_audio_turbo.convert compare``."""
+
+UNTRAINED = (
+    "**The weights in this folder are random**, not trained: what it says is noise. It is for "
+    "tests, demonstrations and measurements of speed."
+)
+ARITHMETIC = (
+    "These figures come from untrained, random weights. They show that the arithmetic is right; "
+    "they say nothing of how the audio sounds."
+)
+
+
+def write(folder: Path, *, errors: Mapping[str, float] | None = None) -> None:
+    """Put the card into a ``folder`` that has its weights and ``config.json``.
+
+    Args:
+        errors: of each quantised layer, |quantised - original| / |original|.
+    """
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    sections = [
+        _front_matter(config),
+        _introduction(folder, config),
+        _use(folder, config),
+        _contents(folder, config, errors or {}),
+        f"{BEGIN}\n{END}",
+        _responsibility(folder),
+    ]
+    (folder / FILE).write_text("\n\n".join(sections) + "\n", "utf-8")
+
+
+def set_accuracy(folder: Path, table: str, *, trained: bool) -> None:
+    """Put the table that compares bit widths on the card of ``folder``, or in place of an older."""
+    path = folder / FILE
+    text = path.read_text("utf-8")
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        head, tail = text.rstrip() + "\n\n", "\n"
+    note = "" if trained else f"\n\n{ARITHMETIC}"
+    section = f"## Against full precision\n\n{table}{note}"
+    path.write_text(f"{head}{BEGIN}\n{section}\n{END}{tail}", "utf-8")
+
+
+def _front_matter(config: Mapping[str, Any]) -> str:
+    lines = ["library_name: mlx-audio-turbo", "license: mit", "language:", "- en"]
+    base = _base(config)
+    if base:
+        lines += ["base_model:", f"- {base}"]
+        if config.get("quantization"):
+            lines.append("base_model_relation: quantized")
+    tags = ["mlx", "text-to-speech", "voice-cloning", "chatterbox"]
+    lines += ["pipeline_tag: text-to-speech", "tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _base(config: Mapping[str, Any]) -> str | None:
+    """The published model that the weights are of; None for random ones."""
+    source = config["source"]
+    if not source["trained"]:
+        return None
+    names = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
+    return source["repository"] or names.get(config["variant"])
+
+
+def _introduction(folder: Path, config: Mapping[str, Any]) -> str:
+    source = config["source"]
+    title = f"# Chatterbox {str(config['variant']).capitalize()} on MLX, {precision(config)}"
+    base = _base(config)
+    origin = f"[{base}](https://huggingface.co/{base})" if base else "a checkpoint made for tests"
+    revision = f", revision `{source['revision']}`" if source["revision"] else ""
+    lines = [
+        title,
+        f"Text-to-speech with voice cloning, converted from {origin}{revision} to "
+        "[MLX](https://github.com/ml-explore/mlx) with `mlx_audio_turbo.convert`.",
+    ]
+    if not source["trained"]:
+        lines.insert(1, UNTRAINED)
+    for network, reason in config.get("missing", {}).items():
+        lines.append(f"This folder **cannot make voices**: it has no `{network}`, {reason}.")
+    lines += [f"Note: {note}." for note in config.get("notes", ())]
+    return "\n\n".join(lines)
+
+
+def precision(config: Mapping[str, Any]) -> str:
+    """In words: ``float16`` or ``4-bit``."""
+    quantization = config.get("quantization")
+    return f"{quantization['bits']}-bit" if quantization else str(config["dtype"])
+
+
+def _use(folder: Path, config: Mapping[str, Any]) -> str:
+    builtin = (folder / voices.TARGET).is_file()
+    clip = (
+        "A voice comes from a **reference clip**: more than 5 seconds, best 10 to 15, of one "
+        "person who speaks clearly."
+    )
+    if not builtin:
+        clip += " None is built in, so without one there is no speech."
+    return f"""\
+## Use
+
+```sh
+pip install mlx-audio-turbo
+mlx_audio_turbo.tts --model FOLDER --ref_audio reference.wav \\
+  --text "Oh, that's hilarious! [chuckle]" --output hello.wav
+```
+
+```python
+from mlx_audio_turbo import ChatterboxTurbo
+
+model = ChatterboxTurbo.from_pretrained("FOLDER")  # this folder, or its name on the Hub
+voice = model.encode_voice("reference.wav")
+model.generate("Oh, that's hilarious! [chuckle]", voice=voice).save("hello.wav")
+```
+
+{clip}"""
+
+
+def _contents(folder: Path, config: Mapping[str, Any], errors: Mapping[str, float]) -> str:
+    reader = Reader(folder / "model.safetensors")
+    sizes: defaultdict[str, int] = defaultdict(int)
+    counts: defaultdict[str, int] = defaultdict(int)
+    for name, tensor in reader.tensors.items():
+        part = next(part for part in PARTS if name.startswith(f"{part}."))
+        sizes[part] += tensor.bytes
+        counts[part] += 1
+    rows = ["| part | tensors | MB |", "|---|---:|---:|"]
+    rows += [
+        f"| {text} (`{part}`) | {counts[part]} | {sizes[part] / 1e6:,.1f} |"
+        for part, text in PARTS.items()
+        if counts[part]
+    ]
+    whole = (folder / "model.safetensors").stat().st_size
+    rows.append(f"| `model.safetensors` | {len(reader.tensors)} | {whole / 1e6:,.1f} |")
+    text = "## What is in it\n\n" + "\n".join(rows)
+    quantization = config.get("quantization")
+    if not quantization:
+        return f"{text}\n\nEvery weight is {config['dtype']}."
+    text += (
+        f"\n\nThe linear layers of T3's blocks have {quantization['bits']}-bit weights in groups "
+        f"of {quantization['group_size']}; everything else, the embeddings, heads, norms, speaker "
+        f"networks, flow and vocoder, is {config['dtype']}."
+    )
+    if errors:
+        values = np.array(list(errors.values()))
+        text += (
+            f" Measured over the {len(errors)} quantised layers, |quantised - original| / "
+            f"|original| is {values.mean():.2%} in the mean and {values.max():.2%} at most."
+        )
+    return text + (
+        " On a CPU, where quantised products have no fast path, they are expanded on loading."
+    )
+
+
+def _responsibility(folder: Path) -> str:
+    lines = [
+        "## Consent, watermark, licence",
+        "A voice belongs to a person. Clone only voices whose owners agreed, and say of the result "
+        "that it was generated. The original program marks what it makes with Resemble AI's Perth "
+        "watermark; here `--watermark` does.",
+        "Weights and code are under the MIT licence; the model is Resemble AI's.",
+    ]
+    if (folder / voices.TARGET).is_file():
+        lines.insert(2, f"**`{voices.TARGET}` holds a built-in voice.** {voices.WARNING}")
+    return "\n\n".join(lines)
