@@ -1,0 +1,106 @@
+"""The hardware underneath: what it is, how fast it reads memory, how much is in use."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from unittest import mock
+
+import mlx.core as mx
+
+from .. import blas, ops
+
+_ROW_MATRICES, _ROW_WIDTH = 8, 4096
+"""512 MiB of float32 to read one row's product from: more than any cache holds."""
+
+
+def describe() -> dict[str, str]:
+    """Device, processor, BLAS and versions, for people."""
+    return {
+        "device": _gpu_name() if ops.on_gpu() else f"CPU, {_cores()} cores",
+        "processor": _processor(),
+        "matrix products": blas.active(),
+        "mlx": metadata.version("mlx"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _gpu_name() -> str:
+    return str(mx.device_info().get("device_name", "GPU"))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def bandwidth(dtype: mx.Dtype, *, passes: int = 5) -> float:
+    """Bytes per second at which one-row products read their weights: the best of ``passes``.
+
+    What a step of decoding does, and nothing else: a row times matrices that no cache holds. Both
+    ways of putting the product are tried.
+    """
+    row = mx.ones((1, _ROW_WIDTH), dtype)
+    matrices = [mx.full((_ROW_WIDTH, _ROW_WIDTH), 1 / (i + 1), dtype) for i in range(_ROW_MATRICES)]
+    mx.eval(row, matrices)
+    best = float("inf")
+    for _ in range(passes):
+        for product in (lambda w: row @ w.T, lambda w: w @ row.T):
+            started = time.perf_counter()
+            mx.eval([product(matrix) for matrix in matrices])
+            best = min(best, time.perf_counter() - started)
+    size = sum(matrix.nbytes for matrix in matrices)
+    del matrices
+    mx.clear_cache()
+    return size / best
+
+
+def peak_resident() -> int:
+    """The most bytes of this process that were ever in memory at once, by the system's count."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Primitives:
+    """Counts the primitives of every graph that is dispatched with ``mx.async_eval``."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """While it is open, each dispatch adds a count."""
+        dispatch = mx.async_eval
+
+        def count(*arrays: object) -> None:
+            graph = io.StringIO()
+            mx.export_to_dot(graph, *_flat(arrays))
+            self.counts.append(graph.getvalue().count("shape=rectangle"))
+            dispatch(*arrays)
+
+        with mock.patch.object(mx, "async_eval", count):
+            yield
+
+
+def _flat(value: object) -> list[mx.array]:
+    if isinstance(value, mx.array):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value
+    return [array for item in items for array in _flat(item)]  # type: ignore[union-attr]

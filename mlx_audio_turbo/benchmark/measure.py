@@ -1,0 +1,244 @@
+"""Our own times, stage by stage. Every figure is a list of seconds, one for each repeat."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+from unittest import mock
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from ..audio.resample import resample_sinc, resample_soxr
+from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE, STOP_SPEECH
+from ..engine import Engine
+from ..loading import LoadedModel
+from ..noise import Draws
+from ..pipeline import CACHE_LIMIT, ChatterboxTurbo
+from ..reference import features
+from ..rendering import Renderer
+from ..s3gen.estimator import Estimator
+from ..s3gen.model import TokenToMel
+from ..t3.cache import KeyValueCache
+from ..t3.decoding import Decoder, Request, prefill_prefix
+from ..t3.model import T3
+from ..t3.sampling import SamplingOptions
+from ..voice import Voice
+from . import workload as work
+from .machine import Primitives
+
+Times = dict[str, list[float]]
+PROMPT_SAMPLES = work.PROMPT_SECONDS * SAMPLE_RATE
+
+
+class Clock:
+    """Seconds by name."""
+
+    def __init__(self) -> None:
+        self.times: Times = defaultdict(list)
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Add what happens inside to ``name``."""
+        started = time.perf_counter()
+        yield
+        self.times[name].append(time.perf_counter() - started)
+
+    @contextmanager
+    def watching(self, owner: type, method: str, name: str) -> Iterator[None]:
+        """While it is open, every call of ``owner.method`` is finished at once, and timed."""
+        original = getattr(owner, method)
+
+        def timed(*args: object, **kwargs: object) -> object:
+            with self.timing(name):
+                result = original(*args, **kwargs)
+                mx.eval(result)
+            return result
+
+        with mock.patch.object(owner, method, timed):
+            yield
+
+
+def voice_of(utterance: work.Workload, family: str) -> Voice:
+    """The drawn voice as the library's value."""
+    return Voice(
+        speaker_embedding=utterance.speaker_embedding,
+        t3_prompt_tokens=utterance.t3_prompt_tokens,
+        s3gen_prompt_tokens=utterance.prompt_tokens,
+        s3gen_prompt_mel=utterance.prompt_mel,
+        x_vector=utterance.x_vector,
+        family=family,
+    )
+
+
+def voice_encoding(loaded: LoadedModel) -> Times:
+    """A clip of 15 s to a voice, part by part."""
+    networks, clock = loaded.networks, Clock()
+    with clock.timing("features"):
+        samples = work.clip()
+        prompt = samples[:PROMPT_SAMPLES]
+        whole_16k = resample_soxr(samples, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
+        prompt_16k = resample_sinc(prompt, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
+        features.prompt_mel(prompt)
+        log_mels = [features.s3_log_mel(prompt_16k), features.s3_log_mel(whole_16k)]
+        fbank = mx.array(features.kaldi_fbank(prompt_16k))[None]
+        voice_mel = mx.array(features.voice_mel(whole_16k))
+    with clock.timing("S3 tokenizer"):
+        for log_mel in log_mels:
+            mx.eval(networks.s3tokenizer(mx.array(log_mel)[None]))
+    with clock.timing("VoiceEncoder"):
+        mx.eval(networks.ve.embed(voice_mel))
+    with clock.timing("CAM++"):
+        mx.eval(networks.s3gen.speaker_encoder(fbank))
+    return clock.times
+
+
+def prefix_of(t3: T3, utterance: work.Workload) -> KeyValueCache:
+    """What all sentences of the voice share, computed."""
+    speaker = mx.array(utterance.speaker_embedding)[None]
+    prefix = prefill_prefix(t3, speaker, mx.array(utterance.t3_prompt_tokens)[None])
+    mx.eval(prefix.arrays)
+    return prefix
+
+
+def decode(
+    t3: T3,
+    utterance: work.Workload,
+    *,
+    tokens: int | None = None,
+    prefix: KeyValueCache | None = None,
+) -> Times:
+    """Draw tokens, the stop token left out: seconds until the first, and for those after it.
+
+    Args:
+        tokens: how many; by default those of the utterance.
+        prefix: of the voice, where a sentence before this one has left it.
+    """
+    started = time.perf_counter()
+    request = Request(
+        id=0,
+        text_ids=mx.array(utterance.text_ids),
+        prefix=prefix or prefix_of(t3, utterance),
+        key=mx.random.key(0),
+        max_tokens=tokens or utterance.decoded,
+    )
+    decoder = Decoder(t3, options=SamplingOptions(), stop=False)
+    decoder.add(request)
+    first, drawn = 0.0, 0
+    while (token := dict(decoder.step()).get(0)) is not None:
+        first, drawn = first or time.perf_counter(), drawn + 1
+        if drawn == request.max_tokens:
+            break
+    seconds = time.perf_counter() - first
+    assert drawn == request.max_tokens, f"{drawn} tokens, the last {token}"
+    return {"T3 prefill": [first - started], "T3 decode": [seconds]}
+
+
+def second_sentence(t3: T3, utterance: work.Workload) -> Times:
+    """Seconds to the first token of a voice's first sentence, and of its second."""
+    started = time.perf_counter()
+    prefix = prefix_of(t3, utterance)
+    spent = time.perf_counter() - started
+    first = decode(t3, utterance, tokens=1, prefix=prefix)["T3 prefill"][0]
+    second = decode(t3, utterance, tokens=1, prefix=prefix)["T3 prefill"]
+    return {"first": [spent + first], "second": second}
+
+
+def render(loaded: LoadedModel, utterance: work.Workload, *, inside: bool = False) -> Times:
+    """Tokens to samples.
+
+    Args:
+        inside: time the encoder and each step of the solver too.
+    """
+    clock = Clock()
+    voice = voice_of(utterance, loaded.family)
+    renderer = Renderer(loaded.networks.s3gen, voice, Draws(mx.random.key(1)))
+    # The closing silence is the renderer's own.
+    tokens = utterance.tokens[: utterance.decoded].tolist()
+    with ExitStack() as stack:
+        stack.enter_context(clock.watching(TokenToMel, "__call__", "S3Gen"))
+        if inside:
+            stack.enter_context(clock.watching(TokenToMel, "encode", "encoder"))
+            stack.enter_context(clock.watching(Estimator, "__call__", "estimator step"))
+        started = time.perf_counter()
+        samples = np.concatenate(list(renderer.push(tokens, final=True)))
+        seconds = time.perf_counter() - started
+    assert len(samples) == round(utterance.seconds * SAMPLE_RATE)
+    return {**clock.times, "HiFT": [seconds - sum(clock.times["S3Gen"])]}
+
+
+def utterance_times(loaded: LoadedModel, utterance: work.Workload, **options: bool) -> Times:
+    """One utterance from text ids and a voice to samples, by stage; ``whole`` is their sum."""
+    t3 = decode(loaded.networks.t3, utterance)
+    audio = render(loaded, utterance, **options)
+    whole = sum(t3["T3 prefill"] + t3["T3 decode"] + audio["S3Gen"] + audio["HiFT"])
+    return {**t3, **audio, "whole": [whole]}
+
+
+def repeated(measure: Callable[[], Times], repeats: int) -> Times:
+    """All of ``measure``'s times from ``repeats`` calls."""
+    times: Times = defaultdict(list)
+    for _ in range(repeats):
+        for name, seconds in measure().items():
+            times[name] += seconds
+    return dict(times)
+
+
+def primitives_per_step(t3: T3, utterance: work.Workload, *, steps: int = 4) -> int:
+    """Primitives in the graph of one step of decoding, the last of a few."""
+    counter = Primitives()
+    with counter.counting():
+        decode(t3, utterance, tokens=steps)
+    return counter.counts[-1]
+
+
+def weight_bytes_per_step(t3: T3) -> int:
+    """Bytes of weights that a step of decoding reads: the blocks and the head."""
+    parts = (t3.tfmr.h, t3.tfmr.ln_f, t3.speech_head)
+    modules = [module for part in parts for module in (part if isinstance(part, list) else [part])]
+    return _bytes([module.parameters() for module in modules])
+
+
+def _bytes(tree: object) -> int:
+    return sum(array.nbytes for _, array in tree_flatten(tree) if isinstance(array, mx.array))
+
+
+def cache_bytes_per_step(t3: T3, utterance: work.Workload, dtype: mx.Dtype) -> int:
+    """Bytes of keys and values that a step reads, on average over the utterance."""
+    start = 2 + len(utterance.t3_prompt_tokens) + len(utterance.text_ids)
+    positions = start + utterance.decoded // 2
+    return 2 * t3.config.layers * t3.config.width * positions * dtype.size
+
+
+def streaming(
+    loaded: LoadedModel, utterance: work.Workload, *, repeats: int
+) -> dict[str, float | int]:
+    """The same utterance through the public way: whole, and streamed."""
+    bias = loaded.networks.t3.speech_head.bias
+    # A fixed length: the stop token is never drawn, and nobody looks for speech run astray.
+    loaded.networks.t3.speech_head.bias = mx.where(mx.arange(bias.size) == STOP_SPEECH, -1e9, bias)
+    mx.eval(loaded.networks.t3.speech_head.bias)
+    model = ChatterboxTurbo(loaded, Engine(cache_limit=CACHE_LIMIT))
+    said = {
+        "voice": voice_of(utterance, loaded.family),
+        "max_tokens": utterance.decoded,
+        "watchdog": None,
+        "seed": 1,
+    }
+    clock, chunks = Clock(), 0
+    for _ in range(repeats):
+        with clock.timing("whole"):
+            speech = model.generate(work.TEXT, **said)
+        assert speech.duration == utterance.seconds, speech.duration
+        started = time.perf_counter()
+        for chunks, _ in enumerate(model.stream(work.TEXT, **said), start=1):
+            if chunks == 1:
+                clock.times["first audio"].append(time.perf_counter() - started)
+        clock.times["streamed"].append(time.perf_counter() - started)
+    loaded.networks.t3.speech_head.bias = bias
+    first, streamed, whole = (median(clock.times[n]) for n in ("first audio", "streamed", "whole"))
+    return {"first_audio": first, "streamed": streamed, "whole": whole, "chunks": chunks}
