@@ -1,7 +1,11 @@
 """Chatterbox Turbo on MLX: text and a reference clip in, 24 kHz speech out."""
 
+import logging
+
 from . import blas
 
+# Silent unless whoever uses the package wants to hear it.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 blas.load()
 
 try:

@@ -92,6 +92,10 @@ def resolve(model: str | Path, *, progress: Callable[[int, int], None] | None = 
         ModelFolderError: no such folder, and not a name that the Hub could know.
         DownloadError: the Hub could not be reached and the cache does not hold the model.
     """
+    if not isinstance(model, (str, os.PathLike)):
+        raise ModelFolderError(
+            f"the model is a {type(model).__name__}; give a folder, a Hub id or 'tiny'"
+        )
     if str(model) == "tiny":
         return _converter("tiny").ensure(cache_folder())
     folder = Path(model).expanduser()
@@ -193,6 +197,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{path} describes {kind or 'no known model'}, not a {MODEL_TYPE} folder of this "
             "converter; convert the model with mlx_audio_turbo.convert"
         )
+    for key, known in (("source", dict), ("notes", list)):
+        if not isinstance(values.get(key, known()), known):
+            raise ModelFolderError(f"{key!r} in {path} is damaged; convert the model again")
     return values
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
+from numbers import Integral
 from typing import Literal
 
 from .breaks import find_breaks, find_tags
@@ -21,6 +22,8 @@ LIMIT = 300
 """Characters of a segment that the model speaks without garbling."""
 MIN_LIMIT = 40
 """The least limit: the longest tag must fit."""
+MAX_BYTES = 1000
+"""Of a segment in UTF-8, unless the limit is higher: a byte may be a token, and 1,024 fit."""
 PARAGRAPH_GLUE = "\n\n"
 
 Pause = Literal["word", "clause", "sentence", "paragraph", "end"]
@@ -78,16 +81,21 @@ def normalize_spaces(text: str) -> str:
 def pack(text: str, *, limit: int = LIMIT) -> list[Segment]:
     """Segments of at most ``limit`` characters, none empty, none across a paragraph break.
 
+    Where letters take four bytes, as in a few scripts and with emoji, also of at most 1,000 bytes.
+
     ``"".join(s.text + s.glue for s in pack(text)) == normalize_spaces(text)``, to the letter. Text
     of white space only gives no segment.
 
     Raises:
         OptionError: ``limit`` is below 40.
     """
+    if not isinstance(limit, Integral):
+        raise OptionError(f"the limit is {limit!r} characters; give a whole number")
     if limit < MIN_LIMIT:
         raise OptionError(f"a limit of {limit} characters is too low; give at least {MIN_LIMIT}")
     paragraphs = normalize_spaces(text).split(PARAGRAPH_GLUE)
-    segments = [s for paragraph in paragraphs for s in _pack_paragraph(paragraph, limit)]
+    packed = (s for paragraph in paragraphs for s in _pack_paragraph(paragraph, limit))
+    segments = [s for segment in packed for s in _within_bytes(segment, max(limit, MAX_BYTES))]
     if segments:
         segments[-1] = replace(segments[-1], pause="end", glue="")
     return segments
@@ -101,6 +109,13 @@ def split_again(segment: Segment) -> list[Segment]:
     parts = pack(segment.text, limit=max(MIN_LIMIT, 2 * len(segment.text) // 3))
     parts[-1] = replace(parts[-1], pause=segment.pause, glue=segment.glue)
     return parts
+
+
+def _within_bytes(segment: Segment, most: int) -> list[Segment]:
+    """``segment``, or what :func:`split_again` makes of one that has more bytes than ``most``."""
+    size = 0 if segment.text.isascii() else len(segment.text.encode("utf-8", "surrogatepass"))
+    parts = split_again(segment) if size > most else []
+    return parts if len(parts) > 1 else [segment]
 
 
 def _pack_paragraph(paragraph: str, limit: int) -> Iterator[Segment]:

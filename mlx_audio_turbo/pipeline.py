@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
+from .audio.decoding import RATES
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
 from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
 from .endings import TrimOptions, WatchdogOptions
 from .engine import Engine, Steps
-from .errors import OptionError, VoiceError
+from .errors import OptionError, TextError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
 from .packing import LIMIT, PauseOptions, Segment, pack
@@ -81,6 +85,11 @@ class ChatterboxTurbo:
         return self._loaded.config
 
     @property
+    def family(self) -> str:
+        """Which voices it can speak with."""
+        return self._loaded.family
+
+    @property
     def trained(self) -> bool:
         """Whether the weights are more than random numbers."""
         return self._loaded.trained
@@ -123,6 +132,7 @@ class ChatterboxTurbo:
         if isinstance(clip, np.ndarray):
             if sample_rate is None:
                 raise OptionError("samples need their sample_rate; pass it with the array")
+            _within("sample_rate", sample_rate, *RATES)
             samples = check_samples(clip, "the reference clip")
             samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
         else:
@@ -307,6 +317,56 @@ class ChatterboxTurbo:
         seed, clock = _checked_seed(seed), Clock()
         return _speeches(texts, self._speak(work, seed, options, clock), seed, clock)
 
+    def generate_parts(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        seed: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 1000,
+        top_p: float = 0.95,
+        repetition_penalty: float = 1.2,
+        max_tokens: int = MAX_TOKENS,
+        segment_limit: int = LIMIT,
+        pauses: PauseOptions | None = None,
+        trim: TrimOptions | None = None,
+        watchdog: WatchdogOptions | None = WATCHDOG,
+        retries: int = 2,
+        batch_size: int = 4,
+        first: int = 0,
+    ) -> Iterator[Speech]:
+        """What :meth:`generate` joins: a part for each segment of ``pack(text)``, as it is ready.
+
+        A book needs no memory that way, and can be gone on with after a halt.
+
+        Args:
+            first: leave out so many parts; the others are as they would be after them.
+
+        Raises:
+            The errors of :meth:`generate`, by the call.
+        """
+        options = SpeakingOptions(
+            sampling=SamplingOptions(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+            ),
+            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            pauses=pauses or PauseOptions(),
+            trim=trim,
+            watchdog=watchdog,
+            retries=_within("retries", retries, 0, 100),
+            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
+        )
+        seed, clock = _checked_seed(seed), Clock()
+        segments = _segments(text, segment_limit)
+        first = _within("first", first, 0, len(segments) - 1)
+        voice = self._voice(voice, None, None, True)
+        pieces = self._speak([(segments, voice)], seed, options, clock, first=first)
+        return _parts(segments, pieces, seed, clock)
+
     def render(self, tokens: np.ndarray, *, voice: Voice, seed: int = 0) -> np.ndarray:
         """Speech tokens to samples: S3Gen and the vocoder alone.
 
@@ -331,6 +391,8 @@ class ChatterboxTurbo:
         seed: int,
         options: SpeakingOptions,
         clock: Clock,
+        *,
+        first: int = 0,
     ) -> Iterator[Piece]:
         def encode_text(text: str) -> list[int]:
             return self._loaded.tokenizer.encode(normalize_text(text))
@@ -338,7 +400,7 @@ class ChatterboxTurbo:
         def steps() -> Steps[Piece]:
             speaker = Speaker(self._networks, encode_text, self._prefixes, options, clock)
             try:
-                yield from speaker.speak(_tasks(work, seed))
+                yield from speaker.speak(_tasks(work, seed, first))
             finally:
                 speaker.close()
 
@@ -357,28 +419,49 @@ class ChatterboxTurbo:
             return self.encode_voice(
                 clip, sample_rate=sample_rate, normalize_loudness=normalize_loudness
             )
-        voice = voice or self.builtin_voice
+        voice = voice if voice is not None else self.builtin_voice
         if voice is None:
             raise VoiceError("give a voice or a reference clip (ref_audio) to speak with")
+        if not isinstance(voice, Voice):
+            raise VoiceError(
+                f"the voice is a {type(voice).__name__}; give what encode_voice or Voice.load gives"
+            )
         if voice.family != self._loaded.family:
             raise VoiceError(
                 f"the voice was made for {voice.family!r} and the model is "
                 f"{self._loaded.family!r}; make the voice again with this model"
             )
+        t3, s3gen = self.config.t3, self.config.s3gen
+        for name, array, size in (
+            ("speaker_embedding", voice.speaker_embedding, t3.speaker_embedding),
+            ("x_vector", voice.x_vector, s3gen.speaker_embedding),
+            ("s3gen_prompt_mel", voice.s3gen_prompt_mel, s3gen.mels),
+        ):
+            if array.shape[-1] != size:
+                raise VoiceError(
+                    f"{name} of the voice has {array.shape[-1]} values where the model wants "
+                    f"{size}; make the voice again with this model"
+                )
         return voice
 
 
 def _segments(text: str, limit: int) -> list[Segment]:
+    if not isinstance(text, str):
+        raise TextError(f"the text is a {type(text).__name__}; give a str")
     normalize_text(text)
     segments = pack(text, limit=limit)
+    if not any(segment.speakable for segment in segments):
+        raise TextError("the text has no letter or digit; give at least one word to say")
     # A text that is spoken in one go goes as it came: where it begins with a space matters.
     return segments if len(segments) > 1 else [Segment(text, "end", "")]
 
 
-def _tasks(work: Sequence[tuple[Sequence[Segment], Voice]], seed: int) -> Iterator[Task]:
+def _tasks(
+    work: Sequence[tuple[Sequence[Segment], Voice]], seed: int, first: int
+) -> Iterator[Task]:
     key = mx.random.key(seed)
     for index, (segments, voice) in enumerate(work):
-        for place, segment in enumerate(segments):
+        for place, segment in enumerate(segments[first:], first):
             yield Task(index, (place,), segment, voice, key)
 
 
@@ -405,6 +488,17 @@ def _speeches(
             held = []
 
 
+def _parts(
+    segments: Sequence[Segment], pieces: Iterable[Piece], seed: int, clock: Clock
+) -> Iterator[Speech]:
+    before = dict(clock.seconds)
+    for place, group in itertools.groupby(pieces, lambda piece: piece.task.path[0]):
+        speech = _speech(segments[place].text, list(group), seed, clock)
+        spent = {stage: speech.seconds[stage] - before[stage] for stage in before}
+        before = dict(speech.seconds)
+        yield replace(speech, seconds=spent)
+
+
 def _speech(text: str, pieces: Sequence[Piece], seed: int, clock: Clock) -> Speech:
     return Speech(
         audio=np.concatenate([piece.audio for piece in pieces]),
@@ -417,6 +511,8 @@ def _speech(text: str, pieces: Sequence[Piece], seed: int, clock: Clock) -> Spee
 
 
 def _within(name: str, value: int, least: int, most: int) -> int:
+    if not isinstance(value, Integral):
+        raise OptionError(f"{name} is {value!r}; choose a whole number")
     if not least <= value <= most:
         raise OptionError(f"{name} is {value}; choose {least} to {most}")
     return value
@@ -425,6 +521,6 @@ def _within(name: str, value: int, least: int, most: int) -> int:
 def _checked_seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbits(32)
-    if not 0 <= seed < 2**64:
-        raise OptionError(f"seed is {seed}; choose a number from 0 to 2**64 - 1")
-    return seed
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
+        raise OptionError(f"seed is {seed!r}; choose a whole number from 0 to 2**64 - 1")
+    return int(seed)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .atomic import replacing
-from .config import FRAMES_PER_TOKEN
+from .config import FRAMES_PER_TOKEN, SPEECH_CODES
 from .errors import VoiceError
 
 _FORMAT = "mlx_audio_turbo.voice"
@@ -56,6 +56,9 @@ class Voice:
                 raise VoiceError(f"{field} of the voice has shape {array.shape}; make it again")
             if not np.all(np.isfinite(array)):
                 raise VoiceError(f"{field} of the voice is not finite; make it again")
+            # An embedding's row outside of its table would be read from anywhere in memory.
+            if kind is np.int32 and (array.min() < 0 or array.max() >= SPEECH_CODES):
+                raise VoiceError(f"{field} of the voice holds no speech tokens; make it again")
             array.setflags(write=False)
             object.__setattr__(self, field, array)
         if len(self.s3gen_prompt_mel) != 2 * len(self.s3gen_prompt_tokens):

@@ -44,6 +44,8 @@ def load_audio(
         AudioError: no such file, no audio in it, NaN or infinite samples, silence, a sample rate
             or a number of channels that no clip of a voice has, or it ends before ``start``.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise AudioError(f"the clip is a {type(path).__name__}; give a path or a NumPy array")
     path = Path(path)
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give an audio file")
@@ -142,7 +144,9 @@ def _encode(
         for block in blocks:
             # In pieces, because libsndfile's Vorbis encoder overflows its stack on a long array.
             for start in range(0, block.shape[0], _BLOCK):
-                out.write(block[start : start + _BLOCK])
+                piece = block[start : start + _BLOCK]
+                # libsndfile rounds floats otherwise for FLAC than for WAV.
+                out.write(to_int16(piece) if encoding == "PCM_16" else piece)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ on what the filters kept. Dimensions: B batch, V speech ids.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import mlx.core as mx
 
@@ -36,6 +37,9 @@ class SamplingOptions:
     repetition_penalty: float = 1.2
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, Real):
+                raise OptionError(f"{name} is {value!r}; give a number")
         if not 0 <= self.temperature < float("inf"):
             raise OptionError(f"temperature is {self.temperature}; give a number from 0 up")
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
