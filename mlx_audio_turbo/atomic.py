@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_unfinished: set[Path] = set()
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -16,6 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     On any error the sibling is removed and ``path`` stays as it was.
     """
     sibling = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    _unfinished.add(sibling)
     try:
         yield sibling
         os.replace(sibling, path)
@@ -23,3 +26,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             sibling.unlink()
         raise
+    finally:
+        _unfinished.discard(sibling)
+
+
+def discard_unfinished() -> None:
+    """Remove the siblings of all files that are being written: for a process that ends at once."""
+    for sibling in list(_unfinished):
+        with suppress(OSError):
+            sibling.unlink()

@@ -5,6 +5,7 @@ Dimensions: N samples, T frames of 20 ms, M mels, K tokens.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +48,9 @@ def compare(
     if not speeches:
         raise AudioError("there is nothing to draw; give at least one speech")
     path = check_image(path) if path is not None else None
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ExtraError(
-            "plots need matplotlib; install it with: pip install 'mlx-audio-turbo[plot]'"
-        ) from None
+    check_installed()
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(1 + 8 * len(speeches), 7.5), layout="constrained")
     axes: Any = figure.subplots(
         4,
@@ -74,6 +72,20 @@ def compare(
                 f"{path} cannot be written ({error.strerror}); choose another place"
             ) from None
     return figure
+
+
+def check_installed() -> None:
+    """Find out before long work whether matplotlib is there.
+
+    Raises:
+        ExtraError: it is not.
+    """
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        raise ExtraError(
+            "plots need matplotlib; install it with: pip install 'mlx-audio-turbo[plot]'"
+        ) from None
 
 
 def check_image(path: str | Path) -> Path:

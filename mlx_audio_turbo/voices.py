@@ -154,11 +154,7 @@ class VoiceLibrary:
     def _write(
         self, name: str, voice: Voice, notes: Mapping[str, str], *, replace: bool
     ) -> SavedVoice:
-        path = self._path(name)
-        if path.exists() and not replace:
-            raise VoiceError(
-                f"there is a voice {name!r} already; choose another name or replace it"
-            )
+        path = self.check_free(name, replace=replace)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -167,6 +163,19 @@ class VoiceLibrary:
                 "set MLX_AUDIO_TURBO_VOICES to another"
             ) from None
         return _saved(name, voice.save(path, metadata=notes))
+
+    def check_free(self, name: str, *, replace: bool = False) -> Path:
+        """Find out before long work whether a voice could be kept so; gives the path.
+
+        Raises:
+            VoiceError: a name that is taken or impossible.
+        """
+        path = self._path(name)
+        if path.exists() and not replace:
+            raise VoiceError(
+                f"there is a voice {name!r} already; choose another name or replace it"
+            )
+        return path
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -26,6 +26,15 @@ SHORTEST = 0.1
 """Seconds; shorter audio has no room for the mark."""
 
 
+def check_installed() -> None:
+    """Find out before long work whether the extra is there and works.
+
+    Raises:
+        ExtraError: it is not, or does not.
+    """
+    _perth()
+
+
 def apply(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     """``samples`` (samples,) with the watermark, float32 of the same length.
 

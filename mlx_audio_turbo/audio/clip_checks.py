@@ -34,7 +34,7 @@ def warnings(samples: np.ndarray, sample_rate: int) -> list[str]:
     """
     channels = samples.reshape(len(samples), -1)
     frame = round(FRAME * sample_rate)
-    if len(channels) < 5 * sample_rate:
+    if len(channels) <= 5 * sample_rate:
         return []  # refused for its length anyway
     mono = channels.mean(axis=1)
     frames = mono[: len(mono) // frame * frame].reshape(-1, frame).astype(np.float64)

@@ -1,0 +1,1 @@
+"""The commands: the only part of the package that prints."""

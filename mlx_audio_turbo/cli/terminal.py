@@ -1,0 +1,137 @@
+"""How the commands talk: lines and bars on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Terminal:
+    """One run's talk.
+
+    quiet: errors only. verbose: notes as well.
+    """
+
+    def __init__(self, program: str, *, quiet: bool = False, verbose: bool = False):
+        self.program, self.quiet, self.verbose = program, quiet, verbose
+        self._bar: Any = None
+
+    @property
+    def bars(self) -> bool:
+        """Whether somebody watches standard error."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def say(self, line: str) -> None:
+        """A line that people may want to know."""
+        if not self.quiet:
+            self._write(line)
+
+    def note(self, line: str) -> None:
+        """A line for those who asked for more."""
+        if self.verbose:
+            self._write(line)
+
+    def error(self, line: str) -> None:
+        """A line that must be seen."""
+        self.close_bar()
+        self._write(f"{self.program}: {' '.join(line.split())}")
+
+    def close_bar(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    @contextmanager
+    def bar(
+        self, what: str, *, total: int | None = None, done: int = 0, unit: str = "", scale: int = 1
+    ) -> Iterator[Callable[[int], None]]:
+        """A progress bar; gives what to call with each step."""
+        if not self.bars:
+            yield lambda step: None
+            return
+        from tqdm import tqdm
+
+        # Standard error as it is now: tqdm would keep that of its first import.
+        self._bar = tqdm(
+            desc=what,
+            total=total,
+            initial=done,
+            unit=unit,
+            unit_scale=bool(scale > 1),
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+        )
+        try:
+            yield self._bar.update
+        finally:
+            self.close_bar()
+
+    def byte_bar(self, what: str) -> Callable[[int, int], None]:
+        """A bar for what reports bytes done and in all; it goes when all are done."""
+        state = {"done": 0}
+
+        def show(done: int, total: int) -> None:
+            if not self.bars:
+                return
+            if self._bar is None:
+                state["done"] = 0
+                from tqdm import tqdm
+
+                self._bar = tqdm(
+                    desc=what,
+                    total=total,
+                    unit="B",
+                    unit_scale=True,
+                    file=sys.stderr,
+                    dynamic_ncols=True,
+                    leave=False,
+                )
+            self._bar.update(done - state["done"])
+            state["done"] = done
+            if done >= total:
+                self.close_bar()
+
+        return show
+
+    @contextmanager
+    def hears_the_library(self) -> Iterator[None]:
+        """Show what the library logs and warns of, and with ``verbose`` more."""
+        logger, handler = logging.getLogger("mlx_audio_turbo"), _Handler(self)
+        handler.setLevel(logging.INFO if self.verbose else logging.WARNING)
+        level = logger.level
+        logger.addHandler(handler)
+        if self.verbose:
+            logger.setLevel(logging.INFO)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *_: object) -> None:
+            self.say(str(message))
+
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            warnings.showwarning = shown
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+    def _write(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, terminal: Terminal):
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.say(record.getMessage())
