@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -84,11 +82,6 @@ class ChatterboxTurbo:
     def config(self) -> ModelConfig:
         """Every size of the model."""
         return self._loaded.config
-
-    @property
-    def family(self) -> str:
-        """Which voices it can speak with."""
-        return self._loaded.family
 
     @property
     def family(self) -> str:
@@ -373,56 +366,6 @@ class ChatterboxTurbo:
         pieces = self._speak([(segments, voice)], seed, options, clock, first=first)
         return _parts(segments, pieces, seed, clock)
 
-    def generate_parts(
-        self,
-        text: str,
-        *,
-        voice: Voice | None = None,
-        seed: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 1000,
-        top_p: float = 0.95,
-        repetition_penalty: float = 1.2,
-        max_tokens: int = MAX_TOKENS,
-        segment_limit: int = LIMIT,
-        pauses: PauseOptions | None = None,
-        trim: TrimOptions | None = None,
-        watchdog: WatchdogOptions | None = WATCHDOG,
-        retries: int = 2,
-        batch_size: int = 4,
-        first: int = 0,
-    ) -> Iterator[Speech]:
-        """What :meth:`generate` joins: a part for each segment of ``pack(text)``, as it is ready.
-
-        A book needs no memory that way, and can be gone on with after a halt.
-
-        Args:
-            first: leave out so many parts; the others are as they would be after them.
-
-        Raises:
-            The errors of :meth:`generate`, by the call.
-        """
-        options = SpeakingOptions(
-            sampling=SamplingOptions(
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-            ),
-            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
-            pauses=pauses or PauseOptions(),
-            trim=trim,
-            watchdog=watchdog,
-            retries=_within("retries", retries, 0, 100),
-            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
-        )
-        seed, clock = _checked_seed(seed), Clock()
-        segments = _segments(text, segment_limit)
-        first = _within("first", first, 0, len(segments) - 1)
-        voice = self._voice(voice, None, None, True)
-        pieces = self._speak([(segments, voice)], seed, options, clock, first=first)
-        return _parts(segments, pieces, seed, clock)
-
     def render(self, tokens: np.ndarray, *, voice: Voice, seed: int = 0) -> np.ndarray:
         """Speech tokens to samples: S3Gen and the vocoder alone.
 
@@ -568,17 +511,6 @@ def _parts(
             yield part()
     if held:
         yield part()
-
-
-def _parts(
-    segments: Sequence[Segment], pieces: Iterable[Piece], seed: int, clock: Clock
-) -> Iterator[Speech]:
-    before = dict(clock.seconds)
-    for place, group in itertools.groupby(pieces, lambda piece: piece.task.path[0]):
-        speech = _speech(segments[place].text, list(group), seed, clock)
-        spent = {stage: speech.seconds[stage] - before[stage] for stage in before}
-        before = dict(speech.seconds)
-        yield replace(speech, seconds=spent)
 
 
 def _speech(text: str, pieces: Sequence[Piece], seed: int, clock: Clock) -> Speech:
