@@ -33,6 +33,8 @@ from .safetensors_io import Tensor, write
 from .tokenizer import write_tokenizer
 
 S3_TOKENIZER_TYPE = "s3_tokenizer_v2"
+SIZES: ModelConfig = TURBO
+"""Such folders do not give their sizes; all that were published are Turbo's."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,8 @@ class Foreign:
         return f"fetch it with: hf download {self.repository} --force-download"
 
 
-def recognise(folder: Path, *, config: ModelConfig = TURBO) -> Foreign | None:
+def recognise(folder: Path) -> Foreign | None:
     """What another converter wrote into ``folder``; None where it is none that is known here.
-
-    Args:
-        config: the sizes, which such folders do not give; all that were published are Turbo's.
 
     Raises:
         ModelFolderError: the folder is the S3 tokenizer alone.
@@ -124,7 +123,7 @@ def recognise(folder: Path, *, config: ModelConfig = TURBO) -> Foreign | None:
             return None
         layout = _layout(folder, values)
     quantization = values.get("quantization") or {}
-    foreign = Foreign(folder, layout, config, quantization, repository, revision)
+    foreign = Foreign(folder, layout, SIZES, quantization, repository, revision)
     return foreign if foreign.weights else None
 
 

@@ -11,12 +11,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
 
 from .safetensors_io import Reader
+
+ROWS = 2048
+"""Expanded at once, to hold the memory down."""
+
+
+def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
+    """Numbers (rows, n) of ``bits`` bits out of (rows, n * bits / 32) uint32.
+
+    They follow one another from the lowest bit of the lowest byte, whatever words they straddle:
+    eight of them are ``bits`` bytes.
+    """
+    eights = np.ascontiguousarray(packed).view(np.uint8).reshape(len(packed), -1, bits)
+    numbers = np.zeros(eights.shape[:2], np.uint64)
+    for i in range(bits):
+        numbers |= eights[..., i].astype(np.uint64) << np.uint64(8 * i)
+    shifts = np.arange(0, 8 * bits, bits, dtype=np.uint64)
+    out = (numbers[..., None] >> shifts) & np.uint64(2**bits - 1)
+    return out.astype(np.uint8).reshape(len(packed), -1)
 
 
 class Weights:
@@ -64,27 +81,27 @@ class Weights:
         layer = name.removesuffix(".weight")
         if not name.endswith(".weight") or layer not in self.quantised:
             return self._readers[name].read(name)
-        settings = self._settings(layer)
+        bits, group_size = self._settings(layer)
         packed, scales, biases = (
             self._readers[f"{layer}.{leaf}"].read(f"{layer}.{leaf}")
             for leaf in ("weight", "scales", "biases")
         )
-        bits, group_size = settings
-        values = packed.shape[-1] * 32 // bits if packed.ndim == 2 else 0
-        if packed.dtype != np.uint32 or values != scales.shape[-1] * group_size:
+        values = packed.shape[-1] * 32 // bits
+        fits = packed.ndim == scales.ndim == 2 and packed.dtype == np.uint32
+        fits = fits and scales.shape == biases.shape == (len(packed), values // group_size)
+        if not fits or packed.shape[-1] * 32 != values * bits or values % group_size:
             raise ModelFolderError(
                 f"{layer} in {self._place(layer, 'weight')} is not of {bits} bits in groups of "
                 f"{group_size}, as its config.json says; {self._remedy}"
             )
-        wide = mx.dequantize(
-            mx.array(packed),
-            # In float32, so that what is stored is rounded once.
-            mx.array(scales.astype(np.float32)),
-            mx.array(biases.astype(np.float32)),
-            group_size=group_size,
-            bits=bits,
-        )
-        return np.array(wide)
+        # In float32, so that what is stored is rounded once.
+        wide = np.empty((*scales.shape, group_size), np.float32)
+        for start in range(0, len(wide), ROWS):
+            rows = slice(start, start + ROWS)
+            wide[rows] = unpack(packed[rows], bits).reshape(wide[rows].shape)
+            wide[rows] *= scales[rows, :, None].astype(np.float32)
+            wide[rows] += biases[rows, :, None].astype(np.float32)
+        return wide.reshape(len(wide), values)
 
     def _settings(self, layer: str) -> tuple[int, int]:
         """Bits and group size of a layer: its own entry of ``quantization``, or the common one."""

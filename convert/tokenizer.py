@@ -54,12 +54,39 @@ def write_tokenizer(source: Path, target: Path) -> None:
         ModelFolderError: a file or a tag is missing, or the files disagree.
     """
     if (source / "tokenizer.json").exists() and not (source / "vocab.json").exists():
-        _check_tags(Tokenizer.from_str(json.dumps(_read(source, "tokenizer.json"))), source)
-        shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+        _copy_tokenizer(source, target)
         return
     build_tokenizer(source).save(str(target / "tokenizer.json"))
     for name in LEGACY_FILES:
         shutil.copyfile(source / name, target / name)
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy ``tokenizer.json``, its added tokens in the order of their ids.
+
+    Whoever loads one gives them ids in the order of the file, whatever ids it says: in files that
+    list them by the alphabet ``[laugh]`` becomes ``[sigh]``.
+    """
+    values = _read(source, "tokenizer.json")
+    added = values.get("added_tokens", [])
+    ordered = sorted(added, key=lambda token: token["id"])
+    tokenizer = Tokenizer.from_str(json.dumps({**values, "added_tokens": ordered}))
+    for token in ordered:
+        _check_id(tokenizer, token["content"], token["id"], source)
+    _check_tags(tokenizer, source)
+    if added == ordered:
+        shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    else:
+        tokenizer.save(str(target / "tokenizer.json"))
+
+
+def _check_id(tokenizer: Tokenizer, content: str, wanted: int, source: Path) -> None:
+    # A new token gets the first free id, whatever id its file gives it.
+    if tokenizer.token_to_id(content) != wanted:
+        raise ModelFolderError(
+            f"{content} has id {wanted} in {source} but would get "
+            f"{tokenizer.token_to_id(content)}; download the checkpoint again"
+        )
 
 
 def build_tokenizer(source: Path) -> Tokenizer:
@@ -96,12 +123,7 @@ def build_tokenizer(source: Path) -> Tokenizer:
         flags = flags_of.get(content, {"content": content, "normalized": True, "special": False})
         token = AddedToken(**flags)
         (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
-        # A new token gets the first free id, whatever id its file gives it.
-        if tokenizer.token_to_id(content) != ids[content]:
-            raise ModelFolderError(
-                f"{content} has id {ids[content]} in {source} but would get "
-                f"{tokenizer.token_to_id(content)}; download the checkpoint again"
-            )
+        _check_id(tokenizer, content, ids[content], source)
     _check_tags(tokenizer, source)
     return tokenizer
 
