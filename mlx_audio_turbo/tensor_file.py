@@ -6,6 +6,7 @@ object that gives each tensor's dtype, shape and byte range; the data, without g
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -67,7 +68,7 @@ class Reader:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 self.tensors, self._starts, self.metadata = _header(file, size)
-            self._data = np.memmap(path, np.uint8, "r")
+            self._data = _mapped(path)
         except _BadHeader as error:
             raise ModelFolderError(f"{path} is damaged: {error}; {remedy}") from None
         except OSError as error:
@@ -81,6 +82,17 @@ class Reader:
         array = flat.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
         array = np.require(array, requirements="A")
         return from_bfloat16(array) if tensor.dtype == "BF16" else array
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The bytes of a file (bytes,), read as they are used; at once where files cannot be mapped."""
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except OSError as error:
+        # Some network and user-space file systems.
+        if error.errno not in (errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        return np.fromfile(path, np.uint8)
 
 
 class _BadHeader(Exception):

@@ -70,6 +70,10 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
         )
     if samples.size == 0:
         raise AudioError(f"{name} holds no samples; give another clip")
+    if samples.ndim == 2 and samples.shape[1] > decoding.CHANNELS:
+        raise AudioError(
+            f"{name} has {samples.shape[1]} channels; give an array of shape (samples, channels)"
+        )
     samples = samples.astype(np.float32, copy=False)
     if samples.ndim == 2:
         samples = np.mean(samples.T, axis=0)

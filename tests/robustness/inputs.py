@@ -548,7 +548,7 @@ def _unmapped(bench: Bench) -> Call:
         with no_memory_maps():
             ChatterboxTurbo.from_pretrained(bench.tiny)
 
-    return Call(call)
+    return Call(call, fine=True)
 
 
 def _unwritable_cache(bench: Bench) -> Call:
