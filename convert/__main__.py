@@ -16,26 +16,28 @@ from mlx_audio_turbo.config import (
     TURBO,
     Quantization,
 )
-from mlx_audio_turbo.errors import OptionError, TurboError
+from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
 
-from . import folder, foreign, synthetic, upstream, voices
+from . import folder, foreign, synthetic, upstream, verify, voices
 
 _SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
 _PUBLISHED = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
 _SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
+_FAULTS_SHOWN = 20
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 2 where the user can mend what is wrong."""
+    """Run the command; 1 where ``verify`` finds a fault, 2 where the user can put it right."""
     args = _parser().parse_args(arguments)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except TurboError as error:
         print(f"mlx_audio_turbo.convert: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--force", action="store_true", help="replace the folder at --output")
     build.set_defaults(run=_build)
+
+    check = commands.add_parser("verify", help="compare a model folder with its checkpoint")
+    check.add_argument("folder", type=Path, metavar="FOLDER")
+    check.add_argument(
+        "--source",
+        metavar="DIR|REPO",
+        help="the checkpoint (default: the repository that FOLDER names)",
+    )
+    check.set_defaults(run=_verify)
 
     make = commands.add_parser(
         "synthetic", help="untrained checkpoint in the upstream layout; it speaks noise"
@@ -165,6 +176,23 @@ def _rebuild(args: argparse.Namespace, source: foreign.Foreign) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     print(output)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if not args.folder.is_dir():
+        raise ModelFolderError(f"no folder at {args.folder}; give a model folder")
+    place, revision = verify.origin(args.folder, args.source)
+    source = upstream.resolve(place, revision=revision, progress=_progress("check"))
+    failed = 0
+    for check in verify.verify(args.folder, source):
+        print(f"{'FAIL' if check.faults else 'ok':4}  {check.name:12}  {check.detail}".rstrip())
+        for fault in check.faults[:_FAULTS_SHOWN]:
+            print(f"      {fault}")
+        if len(check.faults) > _FAULTS_SHOWN:
+            print(f"      and {len(check.faults) - _FAULTS_SHOWN} more")
+        failed += len(check.faults)
+    print(f"{args.folder}: {'NOT what' if failed else 'what'} {source.folder} makes")
+    return 1 if failed else 0
 
 
 def _synthetic(args: argparse.Namespace) -> None:

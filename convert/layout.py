@@ -50,6 +50,10 @@ def mlx_pointwise(x: Array) -> Array:
     return x[:, 0]
 
 
+MOVES = frozenset({copy, linear_in_out, conv1d, conv2d, conv_transpose1d, pointwise, mlx_pointwise})
+"""Those that change no value."""
+
+
 def weight_norm(gain: Array, direction: Array) -> Array:
     """gain * direction / |direction|, the norm over all but dim 0 (Salimans and Kingma, 2016)."""
     wide = direction.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.networks import parameter_shapes
 
-from . import rules
+from . import layout, rules
 from .mapping import RULES
 from .safetensors_io import Reader
 from .upstream import Source
@@ -46,9 +46,9 @@ class Originals:
         self._plan = dataclasses.replace(self._plan, steps=kept)
 
     @property
-    def sources(self) -> dict[str, tuple[str, ...]]:
-        """Of which tensors of the checkpoint each of ours is made."""
-        return {step.target: step.sources for step in self._plan.steps}
+    def folded(self) -> set[str]:
+        """Those of ours that are computed and not only moved."""
+        return {step.target for step in self._plan.steps if step.move not in layout.MOVES}
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
         return rules.apply(self._plan, self._read, self._shapes)
