@@ -15,7 +15,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check parity goldens clean
+.PHONY: speak test check parity goldens reliability clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
 # and the untrained tiny one, which says so, where it does not.
@@ -41,6 +41,10 @@ parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 
 goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python --goldens
+
+# Bad inputs of every kind and 500 generations; writes the tables of docs/reliability.md.
+reliability: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.reliability
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
