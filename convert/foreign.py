@@ -174,8 +174,8 @@ def ensure(foreign: Foreign, cache: Path) -> Path:
     if not (output / "config.json").is_file():
         notes: list[str] = []
         make_once(output, lambda: notes.extend(convert(foreign, output, donors=found)))
-        for note in notes:
-            warnings.warn(note, stacklevel=2)
+        if notes:
+            warnings.warn("; ".join(notes), stacklevel=2)
     return output
 
 
