@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from . import watermark as perth
 from .audio.decoding import RATES
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
@@ -168,6 +169,7 @@ class ChatterboxTurbo:
         watchdog: WatchdogOptions | None = WATCHDOG,
         retries: int = 2,
         batch_size: int = 4,
+        watermark: bool = False,
     ) -> Speech:
         """Speak ``text``, however long.
 
@@ -183,13 +185,17 @@ class ChatterboxTurbo:
             watchdog: when a segment counts as run astray; None never. It is then drawn again, up
                 to ``retries`` times, or ended where it went astray, and ``Speech.notes`` says so.
             batch_size: how many segments of a long text are decoded together.
+            watermark: mark the audio with Perth, as the reference does (extra ``watermark``).
 
         Raises:
             TextError: the text is empty.
             AudioError: the clip cannot be used.
             VoiceError: no voice, or one of another model family.
             OptionError: an option is out of its range.
+            ExtraError: a watermark is asked for and resemble-perth is not installed.
         """
+        if watermark:
+            perth.check_installed()
         options = SpeakingOptions(
             sampling=SamplingOptions(
                 temperature=temperature,
@@ -210,7 +216,8 @@ class ChatterboxTurbo:
         voice = self._voice(voice, ref_audio, sample_rate, normalize_loudness)
         clock = Clock({"voice": time.perf_counter() - started, "tokens": 0.0, "audio": 0.0})
         pieces = self._speak([(segments, voice)], seed, options, clock)
-        return _speech(text, list(pieces), seed, clock)
+        speech = _speech(text, list(pieces), seed, clock)
+        return perth.mark(speech) if watermark else speech
 
     def stream(
         self,

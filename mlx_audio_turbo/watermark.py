@@ -49,12 +49,12 @@ def apply(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def mark(speech: Speech) -> Speech:
-    """``speech`` with the watermark on its audio; as it is if it has one.
+    """``speech`` with the watermark on its audio; as it is if it has one or lasts under 0.1 s.
 
     Raises:
         ExtraError: the extra is not installed.
     """
-    if speech.watermarked:
+    if speech.watermarked or speech.duration < SHORTEST:
         return speech
     return replace(speech, audio=apply(speech.audio, speech.sample_rate), watermarked=True)
 

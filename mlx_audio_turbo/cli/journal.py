@@ -29,6 +29,7 @@ _BLOCK = 65_536
 class Finished:
     """What is kept of a segment besides its audio."""
 
+    text: str
     samples: int
     tokens: list[int]
     seconds: Mapping[str, float]
@@ -110,6 +111,7 @@ class Journal:
         """Keep the next segment. Its audio comes last: what has audio is finished."""
         name = f"{len(self.finished):05d}"
         finished = Finished(
+            text=speech.text,
             samples=len(speech.audio),
             tokens=speech.tokens.tolist(),
             seconds=dict(speech.seconds),
@@ -127,6 +129,26 @@ class Journal:
         for index in range(len(self.finished)):
             with soundfile.SoundFile(self.folder / f"{index:05d}.flac") as file:
                 yield from file.blocks(_BLOCK, dtype="float32")
+
+    def parts(self, seconds: float) -> list[Speech]:
+        """The first segments, until they make up so many seconds."""
+        import soundfile
+
+        parts: list[Speech] = []
+        for index, finished in enumerate(self.finished):
+            if sum(part.duration for part in parts) >= seconds:
+                break
+            audio, rate = soundfile.read(self.folder / f"{index:05d}.flac", dtype="float32")
+            parts.append(
+                Speech(
+                    audio=audio,
+                    text=finished.text,
+                    tokens=np.array(finished.tokens, np.int32),
+                    seed=self.identity["seed"],
+                    sample_rate=rate,
+                )
+            )
+        return parts
 
     def remove(self) -> None:
         """The work is done, or there is none."""

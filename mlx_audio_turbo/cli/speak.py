@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-import json
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +17,23 @@ import numpy as np
 
 from .. import blas, loading, voices
 from ..audio.files import check_samples, load_audio, write_blocks
-from ..config import SAMPLE_RATE, TOKENS_PER_SECOND
-from ..endings import TrimOptions
+from ..config import SAMPLE_RATE
 from ..errors import OptionError, VoiceError
-from ..packing import PauseOptions, pack
-from ..pipeline import MAX_BATCH, MAX_TOKENS, ChatterboxTurbo
+from ..packing import pack
+from ..pipeline import ChatterboxTurbo
 from ..speech import Speech
-from ..t3.sampling import SamplingOptions
 from ..text import normalize_text
 from ..voice import Voice
 from . import texts
+from .checks import check, speaking_options
 from .journal import Journal
 from .places import Place, find_place, write_stdout
 from .playing import Player
+from .telling import Told, joined
 from .terminal import Terminal
 
 _PLOTTED = 60.0
 """Seconds that ``--plot`` shows."""
-
-
-@dataclass
-class Told:
-    """What is told at the end."""
-
-    samples: int = 0
-    tokens: int = 0
-    segments: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    first_audio: float | None = None
-
-    def time(self, seconds: dict[str, float]) -> None:
-        for stage, value in seconds.items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + value
 
 
 class Speaking:
@@ -81,7 +63,7 @@ class Speaking:
         lines = texts.line_by_line(args)
         text = "" if lines else texts.read_text(args)
         # What can be refused is refused before gigabytes are read.
-        self._check_options()
+        check(args)
         if not lines:
             normalize_text(text)
         place = self._place()
@@ -90,7 +72,7 @@ class Speaking:
         voice = self._given_voice()
         seed = self._seed(place)
         plot = self._check_plot()
-        options = self._options()
+        options = speaking_options(args)
         with ExitStack() as stack:
             player = stack.enter_context(Player(SAMPLE_RATE)) if args.play else None
             model, voice = self._load(voice)
@@ -106,47 +88,18 @@ class Speaking:
             self._plot(plot)
         if self._journal is not None:
             self._journal.remove()
-        self._tell(place, voice, seed, plot)
-
-    def _check_options(self) -> None:
-        args = self._args
-        SamplingOptions(
-            temperature=args.temperature,
-            top_k=args.top_k,
-            top_p=args.top_p,
-            repetition_penalty=args.repetition_penalty,
-        )
-        for name, value, most in (
-            ("max_tokens", args.max_tokens, MAX_TOKENS),
-            ("batch_size", args.batch_size, MAX_BATCH),
-        ):
-            if not 1 <= value <= most:
-                raise OptionError(f"{name} is {value}; choose 1 to {most}")
-        for one, other in (
-            ("voice", "ref_audio"),
-            ("stream", "watermark"),
-            ("stream", "plot"),
-            ("stream", "resume"),
-            ("resume", "restart"),
-            ("quiet", "verbose"),
-        ):
-            if getattr(args, one) and getattr(args, other):
-                raise OptionError(f"--{one} and --{other} exclude each other")
-        for name in ("ref_start", "save_voice"):
-            if getattr(args, name) is not None and not args.ref_audio:
-                raise OptionError(f"--{name} wants a clip; give --ref_audio")
-        for name, value in vars(args).items():
-            if isinstance(value, str) and "\0" in value and name not in ("words", "text"):
-                raise OptionError(f"--{name} has a zero byte in it")
-
-    def _options(self) -> dict[str, Any]:
-        """Those of ``ChatterboxTurbo.generate`` and ``stream`` alike."""
-        args = self._args
-        names = ("temperature", "top_k", "top_p", "repetition_penalty", "max_tokens")
-        trim = TrimOptions(margin=args.trim_margin, threshold_db=args.trim_threshold)
-        pauses = PauseOptions(sentence=args.sentence_pause, paragraph=args.paragraph_pause)
-        options = {name: getattr(args, name) for name in names}
-        return options | {"trim": None if args.no_trim else trim, "pauses": pauses}
+        self._told.note(self._terminal)
+        if args.json:
+            more = {
+                "plot": str(plot) if plot else None,
+                "seed": seed,
+                "model": str(args.model),
+                "voice": voice.fingerprint,
+                "watermarked": bool(args.watermark),
+            }
+            print(self._told.json(place.path, **more), flush=True)
+        elif place.path is not None and not args.quiet:
+            print(f"{place.path}  {self._told.duration:.2f} s  seed {seed}", flush=True)
 
     def _place(self) -> Place:
         args = self._args
@@ -160,8 +113,6 @@ class Speaking:
 
     def _seed(self, place: Place) -> int:
         if self._args.seed is not None:
-            if not 0 <= self._args.seed < 2**64:
-                raise OptionError(f"seed is {self._args.seed}; choose 0 to 2**64 - 1")
             return self._args.seed
         kept = Journal.seed(place.path) if place.path and self._args.resume else None
         return kept if kept is not None else secrets.randbits(32)
@@ -239,7 +190,7 @@ class Speaking:
                 restart=self._args.restart,
             )
             for finished in journal.finished:
-                self._count(finished.samples, len(finished.tokens), dict(finished.seconds))
+                self._told.count(finished.samples, len(finished.tokens), finished.seconds)
         first = len(journal.finished) if journal else 0
         if first:
             self._terminal.say(f"going on after {first} of {len(segments)} segments")
@@ -262,12 +213,10 @@ class Speaking:
         """Each line in its turn; line n, from 0 on, has the seed + n."""
         seed = options["seed"]
         for number, line in enumerate(texts.read_lines(self._args)):
-            yield from self._stream(
-                model, line, options | {"seed": (seed + number) % 2**64}, start=number == 0
-            )
+            yield from self._stream(model, line, options | {"seed": (seed + number) % 2**64})
 
     def _stream(
-        self, model: ChatterboxTurbo, text: str, options: dict[str, Any], *, start: bool = True
+        self, model: ChatterboxTurbo, text: str, options: dict[str, Any]
     ) -> Iterator[np.ndarray]:
         started = time.perf_counter()
         for chunk in model.stream(text, **options):
@@ -279,21 +228,15 @@ class Speaking:
         self._told.time({"speech": time.perf_counter() - started})
 
     def _finish(self, speech: Speech) -> Speech:
-        if self._args.watermark and speech.duration >= 0.1:
+        if self._args.watermark:
             from .. import watermark
 
             speech = watermark.mark(speech)
-        self._count(len(speech.audio), len(speech.tokens), dict(speech.seconds))
+        self._told.count(len(speech.audio), len(speech.tokens), speech.seconds)
         self._told.notes += [f"{speech.text[:60]!r} {note}" for note in speech.notes]
         if self._args.plot and sum(each.duration for each in self._shown) < _PLOTTED:
             self._shown.append(speech)
         return speech
-
-    def _count(self, samples: int, tokens: int, seconds: dict[str, float]) -> None:
-        self._told.samples += samples
-        self._told.tokens += tokens
-        self._told.segments += 1
-        self._told.time(seconds)
 
     def _identity(self, text: str, options: dict[str, Any], segments: int) -> dict[str, Any]:
         """What an interrupted run must have in common with the one that goes on with it."""
@@ -328,58 +271,11 @@ class Speaking:
     def _plot(self, path: Path) -> None:
         from .. import plot
 
-        plot.compare(_joined(self._shown), path=path)
-
-    def _tell(self, place: Place, voice: Voice, seed: int, plot: Path | None) -> None:
-        told, args = self._told, self._args
-        duration = told.samples / SAMPLE_RATE
-        work = sum(value for stage, value in told.seconds.items() if stage != "loading")
-        factor = work / duration if duration else 0.0
-        for stage, seconds in told.seconds.items():
-            self._terminal.note(f"{stage} {seconds:.2f} s")
-        if told.first_audio is not None:
-            self._terminal.note(f"first audio after {told.first_audio:.2f} s")
-        self._terminal.note(f"{told.tokens} tokens, real-time factor {factor:.2f}")
-        if args.json:
-            values = {
-                "path": str(place.path) if place.path else None,
-                "plot": str(plot) if plot else None,
-                "duration": round(duration, 4),
-                "sample_rate": SAMPLE_RATE,
-                "segments": told.segments,
-                "tokens": told.tokens,
-                "seed": seed,
-                "model": str(args.model),
-                "voice": voice.fingerprint,
-                "watermarked": bool(args.watermark),
-                "seconds": {stage: round(value, 4) for stage, value in told.seconds.items()},
-                "first_audio": told.first_audio,
-                "real_time_factor": round(factor, 4),
-                "notes": told.notes,
-            }
-            print(json.dumps(values), flush=True)
-        elif place.path is not None and not args.quiet:
-            print(f"{place.path}  {duration:.2f} s  seed {seed}", flush=True)
+        parts = self._journal.parts(_PLOTTED) if self._journal else self._shown
+        plot.compare(joined(parts), path=path)
 
 
 def _played(audio: Iterator[np.ndarray], player: Player) -> Iterator[np.ndarray]:
     for block in audio:
         player.play(block)
         yield block
-
-
-def _joined(parts: list[Speech]) -> Speech:
-    """The parts of a text as one speech, tokens in step with the audio (-1 where there is none)."""
-    if len(parts) == 1:
-        return parts[0]
-    tokens, samples = [], 0
-    for part in parts:
-        gap = round(samples / SAMPLE_RATE * TOKENS_PER_SECOND) - sum(map(len, tokens))
-        tokens += [np.full(max(0, gap), -1, np.int32), part.tokens]
-        samples += len(part.audio)
-    return replace(
-        parts[0],
-        audio=np.concatenate([part.audio for part in parts]),
-        tokens=np.concatenate(tokens),
-        text=" ".join(part.text for part in parts),
-    )
