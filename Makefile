@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 REFERENCE_VENV ?= .venv-reference
+MLX_AUDIO_VENV ?= .venv-mlx-audio
 TEXT ?= Oh, that is hilarious! [chuckle] Um anyway, we do have a new model in store.
 CLIP ?= tests/data/1069-133699-0000.flac
 OUT ?= speech.wav
@@ -15,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check parity goldens reliability clean
+.PHONY: speak test check parity goldens reliability benchmark benchmark-peers clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
 # and the untrained tiny one, which says so, where it does not.
@@ -46,6 +47,21 @@ goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 reliability: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.reliability
 
+# Every stage's time; AGAINST="reference mlx-audio" puts other implementations beside ours.
+AGAINST ?=
+benchmark: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python
+benchmark: export MLX_AUDIO_PYTHON = $(abspath $(MLX_AUDIO_VENV))/bin/python
+benchmark: $(VENV)/.installed $(if $(findstring reference,$(AGAINST)),$(REFERENCE_VENV)/.installed) \
+  $(if $(findstring mlx-audio,$(AGAINST)),$(MLX_AUDIO_VENV)/.installed)
+	$(VENV)/bin/mlx_audio_turbo.benchmark $(if $(MODEL),--model "$(MODEL)",$(if $(AGAINST),,--model tiny)) \
+	  $(addprefix --against ,$(AGAINST))
+
+# All that is asked of the model's speed, beside its peers: makes docs/performance.md anew.
+benchmark-peers: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python
+benchmark-peers: export MLX_AUDIO_PYTHON = $(abspath $(MLX_AUDIO_VENV))/bin/python
+benchmark-peers: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed $(MLX_AUDIO_VENV)/.installed
+	$(VENV)/bin/python -m tests.peers $(PEERS_OPTIONS)
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -71,5 +87,11 @@ $(REFERENCE_VENV)/.installed:
 	rm -f $(REFERENCE_VENV)/lib/python3*/site-packages/torchaudio/lib/*.so
 	@touch $@
 
+# mlx-audio pins an MLX of its own.
+$(MLX_AUDIO_VENV)/.installed:
+	$(PYTHON) -m venv $(MLX_AUDIO_VENV)
+	$(MLX_AUDIO_VENV)/bin/python -m pip install --quiet $(if $(EXTRAS),"mlx[$(EXTRAS)]") mlx-audio==0.6.2
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(REFERENCE_VENV) .parity build *.egg-info
+	rm -rf $(VENV) $(REFERENCE_VENV) $(MLX_AUDIO_VENV) .parity build *.egg-info

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from statistics import median
 from unittest import mock
 
 import mlx.core as mx
@@ -14,11 +13,9 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..audio.resample import resample_sinc, resample_soxr
-from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE, STOP_SPEECH
-from ..engine import Engine
+from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..loading import LoadedModel
 from ..noise import Draws
-from ..pipeline import CACHE_LIMIT, ChatterboxTurbo
 from ..reference import features
 from ..rendering import Renderer
 from ..s3gen.estimator import Estimator
@@ -212,33 +209,3 @@ def cache_bytes_per_step(t3: T3, utterance: work.Workload, dtype: mx.Dtype) -> i
     start = 2 + len(utterance.t3_prompt_tokens) + len(utterance.text_ids)
     positions = start + utterance.decoded // 2
     return 2 * t3.config.layers * t3.config.width * positions * dtype.size
-
-
-def streaming(
-    loaded: LoadedModel, utterance: work.Workload, *, repeats: int
-) -> dict[str, float | int]:
-    """The same utterance through the public way: whole, and streamed."""
-    bias = loaded.networks.t3.speech_head.bias
-    # A fixed length: the stop token is never drawn, and nobody looks for speech run astray.
-    loaded.networks.t3.speech_head.bias = mx.where(mx.arange(bias.size) == STOP_SPEECH, -1e9, bias)
-    mx.eval(loaded.networks.t3.speech_head.bias)
-    model = ChatterboxTurbo(loaded, Engine(cache_limit=CACHE_LIMIT))
-    said = {
-        "voice": voice_of(utterance, loaded.family),
-        "max_tokens": utterance.decoded,
-        "watchdog": None,
-        "seed": 1,
-    }
-    clock, chunks = Clock(), 0
-    for _ in range(repeats):
-        with clock.timing("whole"):
-            speech = model.generate(work.TEXT, **said)
-        assert speech.duration == utterance.seconds, speech.duration
-        started = time.perf_counter()
-        for chunks, _ in enumerate(model.stream(work.TEXT, **said), start=1):
-            if chunks == 1:
-                clock.times["first audio"].append(time.perf_counter() - started)
-        clock.times["streamed"].append(time.perf_counter() - started)
-    loaded.networks.t3.speech_head.bias = bias
-    first, streamed, whole = (median(clock.times[n]) for n in ("first audio", "streamed", "whole"))
-    return {"first_audio": first, "streamed": streamed, "whole": whole, "chunks": chunks}

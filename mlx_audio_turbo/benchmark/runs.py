@@ -15,7 +15,7 @@ import mlx.core as mx
 from .. import blas
 from ..loading import LoadedModel, load, resolve
 from ..pipeline import CACHE_LIMIT
-from . import machine, measure
+from . import machine, measure, streaming
 from .measure import Times, repeated
 from .peers import Peer, in_turn, kinds
 from .report import medians
@@ -74,7 +74,7 @@ def own(model: str | Path, seconds: float, repeats: int) -> dict[str, Any]:
         "load": min(loading),
         "decoding": decoding(loaded, utterance, stages["T3 decode"]),
         "second_sentence": second_sentence(loaded, utterance, repeats),
-        "streaming": measure.streaming(loaded, utterance, repeats=min(repeats, 3)),
+        "streaming": streaming.streaming(loaded, utterance, repeats=min(repeats, 3)),
         "voice": medians(repeated(lambda: measure.voice_encoding(loaded), repeats)),
         "primitives": measure.primitives_per_step(t3, utterance),
     }

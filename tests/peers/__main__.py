@@ -1,0 +1,247 @@
+"""``make benchmark-peers``: every figure that is asked of the model's speed, in one run.
+
+Runs this package beside the PyTorch reference and mlx-audio 0.6.2 on the same weights, prints each
+figure with its bound, and writes docs/performance.md with its plot. Wants a quiet machine, and on
+two cores about twelve minutes. Exits with 1 when a figure misses its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
+from mlx_audio_turbo.benchmark.lengths import by_length, lines
+from mlx_audio_turbo.benchmark.measure import Times
+from mlx_audio_turbo.benchmark.peers import in_turn, kinds, ratio
+from mlx_audio_turbo.benchmark.plot import draw
+from mlx_audio_turbo.benchmark.report import STAGES, Row, markdown, medians, table
+from mlx_audio_turbo.benchmark.workload import Workload, workload
+from mlx_audio_turbo.config import NANO, TURBO, ModelConfig
+from mlx_audio_turbo.loading import LoadedModel, resolve
+from mlx_audio_turbo_convert.synthetic import write_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"
+SEED = 20_26
+SECONDS = 10.0
+LENGTHS = (5.0, 10.0, 20.0, 40.0)
+TURNS_NANO = 3
+
+ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
+    "whole": ("10 s utterance: time, of the reference's", "x", 1.2, 0.8, False),
+    "decode": ("T3 decode: speed, of the reference's", "x", 1.35, 1.7, True),
+    "bound": ("T3 decode: share of the memory bound", "%", 0.75, 0.90, True),
+    "audio": ("S3Gen + HiFT: time, of the reference's", "x", 3.0, 1.2, False),
+    "same BLAS": ("10 s utterance: mlx-audio, same BLAS", "x", 6.0, 9.0, True),
+    "as installed": ("10 s utterance: mlx-audio as installed", "x", 40.0, 80.0, True),
+    "second": ("second sentence's first token, of 1st's", "x", 0.2, 0.1, False),
+    "nano": ("Nano: time, of ours for Turbo", "x", 0.5, None, False),
+    "growth": ("time per second of audio, 40 s / 10 s", "x", 1.6, None, False),
+    "load": ("load of a float16 folder", "s", 3.0, 2.0, False),
+    "memory": ("40 s: peak memory over the weights", "GB", 1.0, None, False),
+    "first audio": ("first audio, of the whole's time", "x", 0.35, None, False),
+    "streamed": ("streaming all, of the whole's time", "x", 2.5, None, False),
+    "chunk": ("chunk at 40 s, of the one at 10 s", "x", 1.3, None, False),
+}
+"""Key: what, unit, at least, aim, and whether more is better."""
+
+
+@dataclass
+class Outcome:
+    """What has been measured so far.
+
+    times: of an utterance by stage, for each implementation.
+    notes: paragraphs for the document.
+    """
+
+    reached: dict[str, float] = field(default_factory=dict)
+    times: dict[str, dict[str, float]] = field(default_factory=dict)
+    versions: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    lengths: list[dict[str, Any]] = field(default_factory=list)
+    decoding: dict[str, float] = field(default_factory=dict)
+    primitives: int = 0
+    nano: str = ""
+
+    def rows(self) -> list[Row]:
+        """Every figure that is asked for."""
+        return [
+            Row(what, unit, bound, aim, self.reached.get(key), upward)
+            for key, (what, unit, bound, aim, upward) in ASKED.items()
+        ]
+
+
+@dataclass
+class Bench:
+    """Folders and the model under test."""
+
+    checkpoint: Path
+    nano: Path
+    repeats: int
+    loaded: LoadedModel
+    utterance: Workload
+    outcome: Outcome
+
+    def reference(self) -> None:
+        """Ours and the reference in turn, and the memory's speed right after."""
+        out = self.outcome
+        ours, theirs, versions = runs.beside(
+            "reference", self.checkpoint, self.loaded, self.utterance, self.repeats
+        )
+        out.reached["whole"] = ratio(ours, theirs, "whole")
+        out.reached["decode"] = ratio(theirs, ours, "T3 decode")
+        out.reached["audio"] = ratio(ours, theirs, "S3Gen", "HiFT")
+        self._keep("reference", theirs, versions)
+        self._keep("ours", ours, {})
+        out.decoding = runs.decoding(self.loaded, self.utterance, out.times["ours"]["T3 decode"])
+        out.reached["bound"] = out.decoding["share_of_bound"]
+
+    def ported(self) -> None:
+        """mlx-audio, with our BLAS and as installed."""
+        ours = self.outcome.times["ours"]["whole"]
+        for name, key in (("mlx-audio", "same BLAS"), ("mlx-audio-as-installed", "as installed")):
+            _, theirs, versions = runs.beside(name, self.checkpoint, self.loaded, self.utterance, 1)
+            self._keep(name, theirs, versions)
+            self.outcome.reached[key] = theirs["whole"][0] / ours
+
+    def own(self) -> None:
+        """What only concerns us: the second sentence, streaming, loading, primitives."""
+        reached, loaded, utterance = self.outcome.reached, self.loaded, self.utterance
+        reached["second"] = runs.second_sentence(loaded, utterance, self.repeats)
+        stream = streaming.streaming(loaded, utterance, repeats=2)
+        reached["first audio"] = stream["first_audio"] / stream["whole"]
+        reached["streamed"] = stream["streamed"] / stream["whole"]
+        longest = workload(loaded.config, max(LENGTHS))
+        reached["chunk"] = streaming.chunk_growth(loaded, longest)
+        self.outcome.primitives = measure.primitives_per_step(loaded.networks.t3, utterance)
+
+    def smaller(self) -> None:
+        """Nano: ours in turn with ours for Turbo, and with the reference's."""
+        nano, _ = runs.loads(resolve(self.nano), 1)
+        utterance = workload(nano.config, SECONDS)
+        with runs.peer("reference", self.nano, utterance) as other:
+            runs.warm_up(nano)
+            turbo, ours, theirs = in_turn(
+                [
+                    lambda: measure.utterance_times(self.loaded, self.utterance),
+                    lambda: measure.utterance_times(nano, utterance),
+                    lambda: other.whole(utterance),
+                ],
+                TURNS_NANO,
+            )
+        self.outcome.reached["nano"] = ratio(ours, turbo, "whole")
+        seconds, reference = median(ours["whole"]), median(theirs["whole"])
+        self.outcome.nano = (
+            f"Nano speaks 10 s in {seconds:.1f} s (real-time factor {seconds / SECONDS:.2f}), "
+            f"the reference's Nano in {reference:.1f} s; we take "
+            f"{ratio(ours, theirs, 'whole'):.2f} of its time."
+        )
+
+    def long(self) -> None:
+        """Time and memory by length, each in a process of its own."""
+        runs_by_length = by_length(str(self.loaded.folder), LENGTHS)
+        each = {run["seconds"]: run for run in runs_by_length}
+        factor = {seconds: each[seconds]["real_time_factor"] for seconds in (10.0, 40.0)}
+        self.outcome.reached["growth"] = factor[40.0] / factor[10.0]
+        memory = each[40.0]["memory"]
+        over = memory["peak_resident"] - memory["weights"]
+        self.outcome.reached["memory"] = over / 1e9
+        self.outcome.lengths = runs_by_length
+
+    def _keep(self, name: str, times: Times, versions: Mapping[str, str]) -> None:
+        self.outcome.times[name] = medians(times)
+        self.outcome.versions[name] = versions
+
+
+def ready(folder: Path, config: ModelConfig) -> Path:
+    """The drawn checkpoint of these sizes, made where it is not there yet."""
+    if not (folder / "config.json").exists():
+        write_checkpoint(folder, config=config, name=folder.name, seed=SEED)
+    return folder
+
+
+def document(outcome: Outcome, repeats: int) -> str:
+    """The part of docs/performance.md that is made anew."""
+    titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
+    there = [name for name in titles if name in outcome.times]
+    cells = [["seconds", *(titles[name] for name in there)]]
+    for stage in (*STAGES, "whole"):
+        cells.append([stage, *(f"{outcome.times[name][stage]:.2f}" for name in there)])
+    cells.append(
+        ["real-time factor", *(f"{outcome.times[n]['whole'] / SECONDS:.2f}" for n in there)]
+    )
+    step = outcome.decoding
+    parts = [
+        "; ".join(f"{name}: {value}" for name, value in machine.describe().items()) + ".",
+        markdown(
+            ["figure", "at least", "aim", "reached", ""], [row.cells() for row in outcome.rows()]
+        ),
+        f"Ten seconds of speech (250 tokens, 10 s of prompt), medians of {repeats}:",
+        markdown(cells[0], cells[1:]),
+    ]
+    if step:
+        parts.append(
+            f"A token reads {step['weight_bytes'] / 1e6:,.0f} MB of weights and "
+            f"{step['cache_bytes'] / 1e6:,.0f} MB of keys and values. Memory gave "
+            f"{step['bandwidth'] / 1e9:.1f} GB/s in the same run, which for the weights alone "
+            f"means {step['bound']:.1f} tokens per second; {step['tokens_per_second']:.1f} were "
+            f"reached, with {outcome.primitives} primitives each."
+        )
+    if outcome.nano:
+        parts.append(outcome.nano)
+    if outcome.lengths:
+        parts.append(f"```\n{lines(outcome.lengths)}\n```")
+    return "\n\n".join(parts)
+
+
+def write(path: Path, text: str) -> None:
+    """Put the text between the two marks of the document."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make benchmark-peers", description=__doc__)
+    parser.add_argument("--work", type=Path, default=ROOT / ".parity", help="%(default)s")
+    parser.add_argument("--checkpoint", type=Path, help="Turbo, upstream layout; drawn by default")
+    parser.add_argument("--nano", type=Path, help="Nano, upstream layout; drawn by default")
+    parser.add_argument("--repeats", type=int, default=5, help="medians of so many (5)")
+    parts = ("reference", "ported", "own", "smaller", "long")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--dry", action="store_true", help="leave the document as it is")
+    args = parser.parse_args()
+    logging.getLogger("mlx_audio_turbo").setLevel(logging.ERROR)
+
+    checkpoint = args.checkpoint or ready(args.work / "turbo", TURBO)
+    nano = args.nano or ready(args.work / "nano", NANO)
+    started = time.perf_counter()
+    # Loaded thrice: the first may have found the files on the disk and not in memory.
+    loaded, seconds = runs.loads(resolve(checkpoint), 3)
+    outcome = Outcome(reached={"load": min(seconds)})
+    utterance = workload(loaded.config, SECONDS)
+    bench = Bench(checkpoint, nano, args.repeats, loaded, utterance, outcome)
+    for part in args.parts:
+        run: Callable[[], None] = getattr(bench, part)
+        begun = time.perf_counter()
+        run()
+        print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    print(table(outcome.rows()))
+    print(f"{time.perf_counter() - started:.0f} s in all")
+    if not args.dry:
+        write(DOCUMENT, document(outcome, args.repeats))
+        if outcome.lengths:
+            draw(outcome.lengths, DOCUMENT.with_suffix(".png"))
+    return 0 if all(row.passed for row in outcome.rows()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
