@@ -73,6 +73,7 @@ def find(donor: Donor, folder: Path, *, network: bool) -> Path | None:
 
     Raises:
         ModelFolderError: the file is there but is not the published one.
+        DownloadError: the Hub does not answer.
     """
     if donor.beside:
         path = folder.parent / donor.repository.partition("/")[2] / donor.file.name

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlx_audio_turbo.config import TURBO, ModelConfig, to_dict
-from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 from mlx_audio_turbo.networks import LISTENERS, parameter_shapes
 
 from . import rules, upstream, voices
@@ -188,14 +188,19 @@ def find_donors(
         folder: beside it a folder S3TokenizerV2 may lie.
         network: download what is not on this machine.
     """
-    found = {}
-    for name in wanted:
-        for asked in (False, True)[: 1 + network]:
-            places = ((donor, find(donor, folder, network=asked)) for donor in DONORS[name])
-            hit = next(((donor, path) for donor, path in places if path), None)
-            if hit:
-                found[name] = hit
-                break
+    found: dict[str, tuple[Donor, Path]] = {}
+    places = [(name, donor) for name in wanted for donor in DONORS[name]]
+    # Without the network first: the Hub's silence takes half a minute.
+    for asked in (False, True)[: 1 + network]:
+        for name, donor in places:
+            if name in found:
+                continue
+            try:
+                path = find(donor, folder, network=asked)
+            except DownloadError:
+                return found
+            if path:
+                found[name] = donor, path
     return found
 
 

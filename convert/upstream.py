@@ -244,18 +244,28 @@ def published(repository: str, name: str) -> File:
 
 
 def find_file(repository: str, name: str, *, network: bool) -> Path | None:
-    """One file of any repository, in the Hub's cache; None where it cannot be had.
+    """One file of any repository, in the Hub's cache; None where it is not to be had.
 
     Args:
         network: download it where it is not there.
+
+    Raises:
+        DownloadError: the Hub does not answer.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(repository, name, local_files_only=not network))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+    except HfHubHTTPError:
         return None
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        if not network:
+            return None
+        raise DownloadError(
+            f"{name} of {repository} could not be downloaded ({type(error).__name__}); check the "
+            "network"
+        ) from None
 
 
 def recognise(folder: Path) -> Source:

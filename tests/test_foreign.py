@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
+from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.loading import load, resolve
 from mlx_audio_turbo.text import TextTokenizer
@@ -330,7 +330,9 @@ def test_an_incomplete_folder_is_completed_when_it_can_be(
     assert load(first).missing and not load(second).missing
 
 
-def test_tags_keep_their_ids(published: dict[str, Path], standard: Path, tmp_path: Path) -> None:
+def test_tags_keep_their_ids(
+    published: dict[str, Path], standard: Path, tmp_path: Path, hub: Hub
+) -> None:
     """Layout B lists the tags by the alphabet; loaders number them in that order."""
     convert(published["B-fp16"], tmp_path / "model")
     ours, theirs = TextTokenizer(standard), TextTokenizer(tmp_path / "model")
@@ -390,6 +392,28 @@ def test_what_does_not_fit_is_named(
         convert(source, tmp_path / "model")
     assert message in str(caught.value)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(
+    published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def find_file(repository: str, name: str, *, network: bool) -> None:
+        nonlocal asked
+        asked += network
+        if network:
+            raise DownloadError("silence")
+
+    monkeypatch.setattr(upstream, "find_file", find_file)
+    convert(published["B-fp16"], tmp_path / "model")
+    assert asked == 1
+
+
+def test_a_file_of_the_hub(offline: None) -> None:
+    assert upstream.find_file("someone/something", "file", network=False) is None
+    with pytest.raises(DownloadError, match="someone/something"):
+        upstream.find_file("someone/something", "file", network=True)
 
 
 def test_a_damaged_donor_is_named(
