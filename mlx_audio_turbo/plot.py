@@ -106,7 +106,7 @@ def _column(axes: Sequence[Axes], speech: Speech, label: str, *, first: bool) ->
     waveform, spectrogram, pitch, tokens = axes
     rate = speech.sample_rate
     frames = _frames(speech.audio)
-    end = max(speech.duration, len(speech.tokens) / TOKENS_PER_SECOND)
+    end = max(0.1, speech.duration, len(speech.tokens) / TOKENS_PER_SECOND)
     times = np.arange(len(frames)) * SAMPLES_PER_FRAME / rate
 
     waveform.set_title(label, fontsize=10, parse_math=False)
@@ -121,7 +121,7 @@ def _column(axes: Sequence[Axes], speech: Speech, label: str, *, first: bool) ->
         origin="lower",
         aspect="auto",
         cmap="magma",
-        extent=(0, speech.duration, 0, _MELS),
+        extent=(0, max(0.1, speech.duration), 0, _MELS),
         vmin=float(mel.max()) - 80,
         vmax=float(mel.max()),
     )

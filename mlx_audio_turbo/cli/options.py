@@ -12,11 +12,13 @@ from ..loading import DEFAULT_MODEL
 
 EXIT_CODES = {
     0: "done",
-    1: "an error of ours; --verbose shows where",
-    2: "something to put right; one line says what",
-    130: "Ctrl-C (143: terminated, 141: nobody reads the output any more)",
+    1: "an error of ours (--verbose shows where)",
+    2: "something to put right (one line says what)",
+    130: "Ctrl-C",
+    141: "nobody reads the output any more",
+    143: "terminated",
 }
-_EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
+_EPILOG = "Exit codes: " + ". ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,32 @@
+"""Sound while the text is still being spoken (pip install sounddevice):
+
+python examples/stream_to_sound_card.py CLIP [MODEL] [--dry-run]
+"""
+
+import sys
+import time
+
+from mlx_audio_turbo import ChatterboxTurbo
+
+dry_run = "--dry-run" in sys.argv
+arguments = [word for word in sys.argv[1:] if not word.startswith("--")]
+clip, model_name = [*arguments, "ResembleAI/chatterbox-turbo"][:2]
+
+model = ChatterboxTurbo.from_pretrained(model_name)
+voice = model.encode_voice(clip)
+
+card = None
+if not dry_run:
+    import sounddevice
+
+    card = sounddevice.OutputStream(samplerate=24_000, channels=1, dtype="float32")
+    card.start()
+
+started = time.perf_counter()
+for chunk in model.stream("It speaks before it knows how the sentence ends.", voice=voice):
+    after = time.perf_counter() - started
+    print(f"{after:5.2f} s: chunk {chunk.index}, {len(chunk.audio) / chunk.sample_rate:.2f} s")
+    if card:
+        card.write(chunk.audio[:, None])  # waits where the card is not ready for more
+if card:
+    card.stop()

@@ -1,0 +1,135 @@
+"""docs/cli.md, made of the parsers: ``python -m mlx_audio_turbo.cli.docs > docs/cli.md``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from .options import EXIT_CODES, tts_parser, voices_parser
+from .texts import TAGS
+
+_HEAD = """\
+# The commands
+
+<!-- Made by `python -m mlx_audio_turbo.cli.docs > docs/cli.md`; a test compares. -->
+
+`mlx_audio_turbo.tts` and `mlx_audio_turbo.voices` are installed with the package, and run as
+`python -m mlx_audio_turbo.tts` too. Names of options have underscores; dashes are accepted
+(`--ref-audio`). Results go to standard output, everything else to standard error; progress bars
+are shown where that is a terminal. An error is one line.
+
+| exit code | |
+|---|---|
+"""
+_TTS = """
+A text file of any length is spoken in constant memory, segment by segment (see
+[long_text.md](long_text.md)):
+
+```sh
+mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3
+```
+
+- What is finished stands in `book.mp3.part/` until all of it is there. After Ctrl-C, a crash or a
+  power cut the same command with `--resume` goes on where it was, with the seed it had, and
+  `--restart` begins anew; without either the command refuses to touch that work. Another text,
+  voice, model or option is refused by name.
+- The output is there whole or not at all. `--output -` writes wav or (`--format pcm`) raw 16-bit
+  mono at 24 kHz to standard output; with `--stream` sample by sample as it is made, so that
+  `mlx_audio_turbo.tts - --stream --voice anna --play` speaks each line that is typed.
+- With `-` and `--stream`, line n (from 0) has the seed + n. Without `--seed` one is drawn and told.
+- Silence and noise after the speech are cut by level (`--no_trim` leaves them).
+- A clip longer than a minute is not taken whole: the 30 s that look most like clean speech are,
+  or those from `--ref_start` on. Clips that are clipped, noisy, music, mostly silence or short are
+  used, and the command says what is wrong. m4a and aac are decoded by ffmpeg where it is installed.
+- There is no `--speed`: a phase vocoder, which is what the libraries offer, blurs consonants and
+  adds an echo. Change the pace of the reference clip instead, or stretch the file with a tool that
+  was made for speech.
+- `--json` prints one object: `path`, `duration`, `sample_rate`, `segments`, `tokens`, `seed`,
+  `model`, `voice` (its fingerprint), `plot`, `watermarked`, `seconds` by stage, `first_audio`,
+  `real_time_factor` and `notes`. A stream does not count tokens.
+"""
+_VOICES = """
+Voices are kept in the user's data folder, or in `MLX_AUDIO_TURBO_VOICES`, as safetensors files with
+the date, the clip's name and SHA-256, a note of consent and the model family. A voice needs neither
+its clip nor the networks that heard it.
+
+```sh
+mlx_audio_turbo.voices add anna anna.m4a --consent "Anna, by mail, 3 May"
+mlx_audio_turbo.tts "Good morning!" --voice anna
+```
+"""
+_COMPLETION = """
+## Completion
+
+```sh
+eval "$(mlx_audio_turbo.tts --print_completion bash)"      # in ~/.bashrc; zsh likewise
+mlx_audio_turbo.tts --print_completion fish | source       # in ~/.config/fish/config.fish
+```
+
+`mlx_audio_turbo.voices` has the same option.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    return "".join(_page())
+
+
+def _page() -> Iterator[str]:
+    yield _HEAD
+    for code, text in EXIT_CODES.items():
+        yield f"| {code} | {text} |\n"
+    tts, voices = tts_parser(), voices_parser()
+    yield f"\n## {tts.prog}\n\n{tts.description}\n\n    {_usage(tts)}\n"
+    yield from _tables(tts)
+    yield _TTS
+    yield "\nTags: " + " ".join(f"`{tag}`" for tag in TAGS) + "\n"
+    yield f"\n## {voices.prog}\n\n{voices.description}\n"
+    yield _VOICES
+    yield from _tables(voices)
+    yield _COMPLETION
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    return (parser.usage or "%(prog)s [options]") % {"prog": parser.prog}
+
+
+def _tables(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for group in parser._action_groups:
+        actions = [
+            action
+            for action in group._group_actions
+            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+        ]
+        if not actions:
+            continue
+        yield f"\n| {group.title} | |\n|---|---|\n"
+        for action in actions:
+            text = (action.help or "") % {"default": action.default}
+            yield f"| {_name(action)} | {_escaped(text)} |\n"
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, inner in action.choices.items():
+                yield f"\n### {name}\n\n{helps[name].capitalize()}.\n"
+                yield from _tables(inner)
+
+
+def _name(action: argparse.Action) -> str:
+    metavar = action.metavar if isinstance(action.metavar, str) else None
+    value = "|".join(map(str, action.choices)) if action.choices else metavar
+    if not action.option_strings:
+        return f"`{_escaped(value or action.dest)}`"
+    name = action.option_strings[-1]
+    if action.nargs != 0:
+        name += f" {value or action.dest.upper()}"
+    return f"`{_escaped(name)}`"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
