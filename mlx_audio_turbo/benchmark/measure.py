@@ -135,6 +135,27 @@ def decode(
     return {"T3 prefill": [first - started], "T3 decode": [seconds]}
 
 
+def tokens_together(t3: T3, utterance: work.Workload, *, rows: int, tokens: int) -> float:
+    """Tokens per second of ``rows`` utterances that are decoded together, after the first step."""
+    decoder = Decoder(t3, options=SamplingOptions(), stop=False)
+    prefix = prefix_of(t3, utterance)
+    for row in range(rows):
+        decoder.add(
+            Request(
+                id=row,
+                text_ids=mx.array(utterance.text_ids),
+                prefix=prefix,
+                key=mx.random.key(row),
+                max_tokens=tokens,
+            )
+        )
+    decoder.step()
+    started, drawn = time.perf_counter(), 0
+    for _ in range(tokens - 1):
+        drawn += sum(token is not None for _, token in decoder.step())
+    return drawn / (time.perf_counter() - started)
+
+
 def second_sentence(t3: T3, utterance: work.Workload) -> Times:
     """Seconds to the first token of a voice's first sentence, and of its second."""
     started = time.perf_counter()

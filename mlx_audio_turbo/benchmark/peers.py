@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,14 @@ class Peer:
         if kind.same_blas and library:
             command += ["--blas", library]
         self.title = kind.title
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
         )
         self.versions: dict[str, str] = self._answer()["versions"]
 
@@ -85,12 +92,16 @@ class Peer:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+        self._said.close()
 
     def _answer(self) -> dict:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise OptionError(f"the {self.title} ended with code {self._process.wait()}")
+            code = self._process.wait()
+            self._said.seek(0)
+            last = (self._said.read().strip() or "no word").splitlines()[-1]
+            raise OptionError(f"the {self.title} ended with code {code}: {last}")
         return json.loads(line)
 
     def _ask(self, **request: object) -> Times:

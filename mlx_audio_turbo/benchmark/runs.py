@@ -40,7 +40,10 @@ def loads(folder: Path, repeats: int) -> tuple[LoadedModel, list[float]]:
 
 
 def warm_up(loaded: LoadedModel) -> None:
-    """A short utterance, which nobody times."""
+    """A short utterance, which nobody times.
+
+    It also settles the networks' computed tables, which other threads then can use.
+    """
     measure.utterance_times(loaded, workload(loaded.config, 0.4))
 
 

@@ -50,6 +50,8 @@ ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
     "memory": ("40 s: peak memory over the weights", "GB", 1.0, None, False),
     "first audio": ("first audio, of the whole's time", "x", 0.35, None, False),
     "streamed": ("streaming all, of the whole's time", "x", 2.5, None, False),
+    "eight": ("T3 decode: 8 texts together, of one", "x", 2.0, 4.0, True),
+    "eight whole": ("8 texts together: time, of in turn", "x", 0.75, 0.5, False),
     "chunk": ("chunk at 40 s, of the one at 10 s", "x", 1.3, None, False),
 }
 """Key: what, unit, at least, aim, and whether more is better."""
@@ -121,6 +123,12 @@ class Bench:
         reached["streamed"] = stream["streamed"] / stream["whole"]
         longest = workload(loaded.config, max(LENGTHS))
         reached["chunk"] = streaming.chunk_growth(loaded, longest)
+        alone, eight = (
+            measure.tokens_together(loaded.networks.t3, utterance, rows=rows, tokens=50)
+            for rows in (1, 8)
+        )
+        reached["eight"] = eight / alone
+        reached["eight whole"] = streaming.together(loaded, workload(loaded.config, 2.0))
         self.outcome.primitives = measure.primitives_per_step(loaded.networks.t3, utterance)
 
     def smaller(self) -> None:
@@ -226,6 +234,7 @@ def main() -> int:
     started = time.perf_counter()
     # Loaded thrice: the first may have found the files on the disk and not in memory.
     loaded, seconds = runs.loads(resolve(checkpoint), 3)
+    runs.warm_up(loaded)
     outcome = Outcome(reached={"load": min(seconds)})
     utterance = workload(loaded.config, SECONDS)
     bench = Bench(checkpoint, nano, args.repeats, loaded, utterance, outcome)
