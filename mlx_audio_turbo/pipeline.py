@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from numbers import Integral
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
+from . import speeches
 from . import watermark as perth
 from .audio.decoding import RATES
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
+from .checks import chosen_seed, within
 from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
 from .endings import TrimOptions, WatchdogOptions
 from .engine import Engine, Steps
-from .errors import OptionError, TextError, VoiceError
+from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
-from .packing import LIMIT, PauseOptions, Segment, pack
+from .packing import LIMIT, PauseOptions, Segment
 from .reference.encoder import encode
 from .rendering import ChunkOptions, Renderer
-from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions, Task
+from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
 from .speech import AudioChunk, Speech
 from .t3.prefix import PrefixCache
 from .t3.sampling import SamplingOptions
@@ -34,7 +33,6 @@ from .voice import Voice
 
 CACHE_LIMIT = 512 * 1024**2
 """Bytes that MLX may keep of freed buffers while a model works, unless another limit is given."""
-MAX_BATCH = 64
 WATCHDOG = WatchdogOptions()
 
 
@@ -132,7 +130,7 @@ class ChatterboxTurbo:
         if isinstance(clip, np.ndarray):
             if sample_rate is None:
                 raise OptionError("samples need their sample_rate; pass it with the array")
-            _within("sample_rate", sample_rate, *RATES)
+            within("sample_rate", sample_rate, *RATES)
             samples = check_samples(clip, "the reference clip")
             samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
         else:
@@ -203,20 +201,20 @@ class ChatterboxTurbo:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
             ),
-            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            max_tokens=max_tokens,
             pauses=pauses or PauseOptions(),
             trim=trim,
             watchdog=watchdog,
-            retries=_within("retries", retries, 0, 100),
-            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
+            retries=retries,
+            batch_size=batch_size,
         )
-        seed = _checked_seed(seed)
-        segments = _segments(text, segment_limit)
+        seed = chosen_seed(seed)
+        segments = speeches.segments_of(text, segment_limit)
         started = time.perf_counter()
         voice = self._voice(voice, ref_audio, sample_rate, normalize_loudness)
         clock = Clock({"voice": time.perf_counter() - started, "tokens": 0.0, "audio": 0.0})
         pieces = self._speak([(segments, voice)], seed, options, clock)
-        speech = _speech(text, list(pieces), seed, clock)
+        speech = speeches.joined(text, list(pieces), seed, clock)
         return perth.mark(speech) if watermark else speech
 
     def stream(
@@ -254,18 +252,18 @@ class ChatterboxTurbo:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
             ),
-            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            max_tokens=max_tokens,
             chunks=chunks or ChunkOptions(),
             pauses=pauses or PauseOptions(),
             trim=trim,
             watchdog=watchdog,
-            retries=_within("retries", retries, 0, 100),
+            retries=retries,
         )
-        seed = _checked_seed(seed)
-        segments = _segments(text, segment_limit)
+        seed = chosen_seed(seed)
+        segments = speeches.segments_of(text, segment_limit)
         voice = self._voice(voice, ref_audio, sample_rate, normalize_loudness)
         pieces = self._speak([(segments, voice)], seed, options, Clock())
-        return _chunks(pieces, segments[-1])
+        return speeches.chunks_of(pieces)
 
     def generate_batch(
         self,
@@ -303,12 +301,12 @@ class ChatterboxTurbo:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
             ),
-            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            max_tokens=max_tokens,
             pauses=pauses or PauseOptions(),
             trim=trim,
             watchdog=watchdog,
-            retries=_within("retries", retries, 0, 100),
-            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
+            retries=retries,
+            batch_size=batch_size,
         )
         if voice is not None and voices is not None:
             raise VoiceError("give one voice for all texts, or voices, one for each, not both")
@@ -317,11 +315,11 @@ class ChatterboxTurbo:
             raise VoiceError(f"there are {len(texts)} texts and {len(given)} voices; give as many")
         speakers = [self._voice(each, None, None, True) for each in given]
         work = [
-            (_segments(text, segment_limit), speaker)
+            (speeches.segments_of(text, segment_limit), speaker)
             for text, speaker in zip(texts, speakers, strict=True)
         ]
-        seed, clock = _checked_seed(seed), Clock()
-        return _speeches(texts, self._speak(work, seed, options, clock), seed, clock)
+        seed, clock = chosen_seed(seed), Clock()
+        return speeches.speeches(texts, self._speak(work, seed, options, clock), seed, clock)
 
     def generate_parts(
         self,
@@ -359,19 +357,19 @@ class ChatterboxTurbo:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
             ),
-            max_tokens=_within("max_tokens", max_tokens, 1, MAX_TOKENS),
+            max_tokens=max_tokens,
             pauses=pauses or PauseOptions(),
             trim=trim,
             watchdog=watchdog,
-            retries=_within("retries", retries, 0, 100),
-            batch_size=_within("batch_size", batch_size, 1, MAX_BATCH),
+            retries=retries,
+            batch_size=batch_size,
         )
-        seed, clock = _checked_seed(seed), Clock()
-        segments = _segments(text, segment_limit)
-        first = _within("first", first, 0, len(segments) - 1)
+        seed, clock = chosen_seed(seed), Clock()
+        segments = speeches.segments_of(text, segment_limit)
+        first = within("first", first, 0, len(segments) - 1)
         voice = self._voice(voice, None, None, True)
         pieces = self._speak([(segments, voice)], seed, options, clock, first=first)
-        return _parts(segments, pieces, seed, clock)
+        return speeches.parts(segments, pieces, seed, clock)
 
     def render(self, tokens: np.ndarray, *, voice: Voice, seed: int = 0) -> np.ndarray:
         """Speech tokens to samples: S3Gen and the vocoder alone.
@@ -383,7 +381,7 @@ class ChatterboxTurbo:
             (960 * (T' + 3),) float32, T' the tokens that are speech.
         """
         return self._engine.run(
-            lambda: self._render(tokens, voice, Draws(mx.random.key(_checked_seed(seed))))
+            lambda: self._render(tokens, voice, Draws(mx.random.key(chosen_seed(seed))))
         )
 
     def _render(self, tokens: np.ndarray, voice: Voice, draws: Draws) -> np.ndarray:
@@ -406,7 +404,7 @@ class ChatterboxTurbo:
         def steps() -> Steps[Piece]:
             speaker = Speaker(self._networks, encode_text, self._prefixes, options, clock)
             try:
-                yield from speaker.speak(_tasks(work, seed, first))
+                yield from speaker.speak(speeches.tasks_of(work, seed, first))
             finally:
                 speaker.close()
 
@@ -449,99 +447,3 @@ class ChatterboxTurbo:
                     f"{size}; make the voice again with this model"
                 )
         return voice
-
-
-def _segments(text: str, limit: int) -> list[Segment]:
-    if not isinstance(text, str):
-        raise TextError(f"the text is a {type(text).__name__}; give a str")
-    normalize_text(text)
-    segments = pack(text, limit=limit)
-    if not any(segment.speakable for segment in segments):
-        raise TextError("the text has no letter or digit; give at least one word to say")
-    # A text that is spoken in one go goes as it came: where it begins with a space matters.
-    return segments if len(segments) > 1 else [Segment(text, "end", "")]
-
-
-def _tasks(
-    work: Sequence[tuple[Sequence[Segment], Voice]], seed: int, first: int
-) -> Iterator[Task]:
-    key = mx.random.key(seed)
-    for index, (segments, voice) in enumerate(work):
-        for place, segment in enumerate(segments[first:], first):
-            yield Task(index, (place,), segment, voice, key)
-
-
-def _chunks(pieces: Iterable[Piece], last: Segment) -> Iterator[AudioChunk]:
-    for index, piece in enumerate(pieces):
-        segment = piece.task.segment
-        yield AudioChunk(
-            audio=piece.audio,
-            sample_rate=SAMPLE_RATE,
-            index=index,
-            is_last=piece.last and segment.pause == "end" == last.pause,
-            text=segment.text,
-        )
-
-
-def _speeches(
-    texts: Sequence[str], pieces: Iterable[Piece], seed: int, clock: Clock
-) -> Iterator[Speech]:
-    held: list[Piece] = []
-    for piece in pieces:
-        held.append(piece)
-        if piece.last and piece.task.segment.pause == "end":
-            yield _speech(texts[piece.task.text], held, seed, clock)
-            held = []
-
-
-def _parts(
-    segments: Sequence[Segment], pieces: Iterable[Piece], seed: int, clock: Clock
-) -> Iterator[Speech]:
-    before = dict(clock.seconds)
-    held: list[Piece] = []
-
-    def part() -> Speech:
-        nonlocal before
-        speech = _speech(segments[held[0].task.path[0]].text, held, seed, clock)
-        spent = {stage: speech.seconds[stage] - before[stage] for stage in before}
-        before = dict(speech.seconds)
-        held.clear()
-        return replace(speech, seconds=spent)
-
-    for piece in pieces:
-        path = piece.task.path
-        if held and held[0].task.path[0] != path[0]:
-            yield part()
-        held.append(piece)
-        # Of a segment that was split, only the next one tells the end.
-        if piece.last and len(path) == 1:
-            yield part()
-    if held:
-        yield part()
-
-
-def _speech(text: str, pieces: Sequence[Piece], seed: int, clock: Clock) -> Speech:
-    return Speech(
-        audio=np.concatenate([piece.audio for piece in pieces]),
-        text=text,
-        tokens=np.array([token for piece in pieces for token in piece.tokens], np.int32),
-        seed=seed,
-        seconds=dict(clock.seconds),
-        notes=tuple(note for piece in pieces for note in piece.notes),
-    )
-
-
-def _within(name: str, value: int, least: int, most: int) -> int:
-    if not isinstance(value, Integral):
-        raise OptionError(f"{name} is {value!r}; choose a whole number")
-    if not least <= value <= most:
-        raise OptionError(f"{name} is {value}; choose {least} to {most}")
-    return value
-
-
-def _checked_seed(seed: int | None) -> int:
-    if seed is None:
-        return secrets.randbits(32)
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**64:
-        raise OptionError(f"seed is {seed!r}; choose a whole number from 0 to 2**64 - 1")
-    return int(seed)

@@ -16,6 +16,7 @@ from functools import reduce
 import mlx.core as mx
 import numpy as np
 
+from .checks import within
 from .config import SAMPLE_RATE, SPEECH_CODES
 from .endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
 from .networks import Networks
@@ -29,6 +30,7 @@ from .voice import Voice
 
 log = logging.getLogger("mlx_audio_turbo")
 
+MAX_BATCH = 64
 MAX_TOKENS = 1000
 """The reference's limit for one utterance: 40 s of speech."""
 
@@ -54,6 +56,11 @@ class SpeakingOptions:
     watchdog: WatchdogOptions | None = field(default_factory=WatchdogOptions)
     retries: int = 2
     batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        within("max_tokens", self.max_tokens, 1, MAX_TOKENS)
+        within("retries", self.retries, 0, 100)
+        within("batch_size", self.batch_size, 1, MAX_BATCH)
 
 
 @dataclass(frozen=True)

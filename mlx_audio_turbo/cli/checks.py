@@ -8,7 +8,7 @@ from typing import Any
 from ..endings import TrimOptions
 from ..errors import OptionError
 from ..packing import PauseOptions
-from ..pipeline import MAX_BATCH, MAX_TOKENS
+from ..speaking import MAX_BATCH, MAX_TOKENS
 from ..t3.sampling import SamplingOptions
 
 _EXCLUDING = (
