@@ -17,8 +17,9 @@ from mlx_audio_turbo.config import (
     Quantization,
 )
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
+from mlx_audio_turbo.voice import Voice
 
-from . import folder, foreign, synthetic, upstream, verify, voices
+from . import card, compare, folder, foreign, synthetic, upstream, verify, voices
 
 _SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
 _PUBLISHED = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
@@ -98,6 +99,28 @@ def _parser() -> argparse.ArgumentParser:
         help="the checkpoint (default: the repository that FOLDER names)",
     )
     check.set_defaults(run=_verify)
+
+    versus = commands.add_parser(
+        "compare", help="what fewer bits change: sizes, agreement and divergence, as a table"
+    )
+    versus.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="the first is the measure"
+    )
+    versus.add_argument(
+        "--voice", type=Path, metavar="FILE", help="a saved voice (default: random numbers)"
+    )
+    versus.add_argument(
+        "--tokens", type=int, default=compare.TOKENS, help="for each text (default: %(default)s)"
+    )
+    versus.add_argument("--cards", action="store_true", help="put the table on the cards as well")
+    versus.set_defaults(run=_compare)
+
+    share = commands.add_parser("publish", help="upload a model folder to the Hub; asks first")
+    share.add_argument("folder", type=Path, metavar="FOLDER")
+    share.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    share.add_argument("--private", action="store_true", help="for you alone")
+    share.add_argument("--yes", action="store_true", help="do not ask")
+    share.set_defaults(run=_publish)
 
     make = commands.add_parser(
         "synthetic", help="untrained checkpoint in the upstream layout; it speaks noise"
@@ -193,6 +216,36 @@ def _verify(args: argparse.Namespace) -> int:
         failed += len(check.faults)
     print(f"{args.folder}: {'NOT what' if failed else 'what'} {source.folder} makes")
     return 1 if failed else 0
+
+
+def _compare(args: argparse.Namespace) -> None:
+    if args.tokens < 1:
+        raise OptionError(f"--tokens is {args.tokens}; give a number from 1 up")
+    voice = Voice.load(args.voice) if args.voice else None
+    rows = list(compare.compare(args.folders, voice=voice, tokens=args.tokens))
+    text = compare.table(rows)
+    print(text)
+    trained = all(row.trained for row in rows)
+    if not trained:
+        print(f"\n{card.ARITHMETIC}")
+    for place in args.folders if args.cards else ():
+        card.set_accuracy(place, text, trained=trained)
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from . import publish
+
+    def confirm(summary: str) -> bool:
+        print(summary)
+        if args.yes:
+            return True
+        if not sys.stdin.isatty():
+            raise OptionError("nobody is there to be asked; add --yes")
+        return input("Upload? [y/N] ").strip().lower() in ("y", "yes")
+
+    address = publish.publish(args.folder, args.repo, private=args.private, confirm=confirm)
+    print(address or "Nothing was uploaded.")
+    return 0 if address else 1
 
 
 def _synthetic(args: argparse.Namespace) -> None:

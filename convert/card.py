@@ -66,6 +66,16 @@ def set_accuracy(folder: Path, table: str, *, trained: bool) -> None:
     path.write_text(f"{head}{BEGIN}\n{section}\n{END}{tail}", "utf-8")
 
 
+def weight_bytes(folder: Path) -> tuple[int, int]:
+    """Bytes of a folder's weights, and of those without the S3 tokenizer."""
+    reader = Reader(folder / "model.safetensors")
+    part = sum(
+        tensor.bytes for name, tensor in reader.tensors.items() if name.startswith("s3tokenizer.")
+    )
+    whole = reader.path.stat().st_size
+    return whole, whole - part
+
+
 def _front_matter(config: Mapping[str, Any]) -> str:
     lines = ["library_name: mlx-audio-turbo", "license: mit", "language:", "- en"]
     base = _base(config)
@@ -113,6 +123,8 @@ def precision(config: Mapping[str, Any]) -> str:
 
 
 def _use(folder: Path, config: Mapping[str, Any]) -> str:
+    if config.get("missing"):
+        return _READY_VOICE
     builtin = (folder / voices.TARGET).is_file()
     clip = (
         "A voice comes from a **reference clip**: more than 5 seconds, best 10 to 15, of one "
@@ -138,6 +150,27 @@ model.generate("Oh, that's hilarious! [chuckle]", voice=voice).save("hello.wav")
 ```
 
 {clip}"""
+
+
+_READY_VOICE = """\
+## Use
+
+```sh
+pip install mlx-audio-turbo
+mlx_audio_turbo.tts --model FOLDER --voice anna.safetensors \\
+  --text "Oh, that's hilarious! [chuckle]" --output hello.wav
+```
+
+```python
+from mlx_audio_turbo import ChatterboxTurbo, Voice
+
+model = ChatterboxTurbo.from_pretrained("FOLDER")  # this folder, or its name on the Hub
+voice = Voice.load("anna.safetensors")
+model.generate("Oh, that's hilarious! [chuckle]", voice=voice).save("hello.wav")
+```
+
+A voice is made of a **reference clip** by a folder that has all networks:
+`model.encode_voice("reference.wav").save("anna.safetensors")`. None is built in."""
 
 
 def _contents(folder: Path, config: Mapping[str, Any], errors: Mapping[str, float]) -> str:

@@ -20,8 +20,8 @@ from mlx_audio_turbo.config import ModelConfig, Quantization, from_dict, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
 from mlx_audio_turbo.pipeline import ChatterboxTurbo
 
+from . import card, quantize, stand_ins, tokenizer, voices
 from . import folder as folders
-from . import quantize, stand_ins, tokenizer, voices
 from .originals import Originals, is_finite
 from .safetensors_io import Reader, Tensor
 from .upstream import REPOSITORIES, Source
@@ -70,7 +70,7 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
     check, good = _header(reader, targets)
     yield check
     yield _tensors(reader, originals, good, stored, quantization)
-    yield _sizes(reader)
+    yield _sizes(folder)
     yield _speech(folder, config)
 
 
@@ -286,12 +286,9 @@ def _voice(folder: Path, source: Source) -> Check:
     return check
 
 
-def _sizes(reader: Reader) -> Check:
-    whole = reader.path.stat().st_size
-    part = sum(
-        tensor.bytes for name, tensor in reader.tensors.items() if name.startswith("s3tokenizer.")
-    )
-    return Check("size", f"{whole / 1e6:,.1f} MB, {(whole - part) / 1e6:,.1f} without s3tokenizer")
+def _sizes(folder: Path) -> Check:
+    whole, part = card.weight_bytes(folder)
+    return Check("size", f"{whole / 1e6:,.1f} MB, {part / 1e6:,.1f} without s3tokenizer")
 
 
 def _speech(folder: Path, config: Mapping[str, Any]) -> Check:

@@ -1,0 +1,96 @@
+"""A model folder to the Hub: the only code that writes there, and only when a person says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+
+from . import card, voices
+from .safetensors_io import Reader
+from .tokenizer import LEGACY_FILES
+
+REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", card.FILE)
+FILES = (*REQUIRED, *LEGACY_FILES, voices.TARGET)
+"""All that is ever uploaded."""
+
+
+def publish(
+    folder: Path,
+    repository: str,
+    *,
+    private: bool,
+    confirm: Callable[[str], bool],
+    api: Any = None,
+) -> str | None:
+    """Upload ``folder`` to the Hub as ``repository``.
+
+    Args:
+        repository: like ``owner/name``; made where it does not exist.
+        confirm: gets what would be uploaded and where to; nothing is sent before it says True.
+        api: in place of ``huggingface_hub.HfApi()``.
+
+    Returns:
+        The address of what was uploaded, or None where ``confirm`` said no.
+
+    Raises:
+        ModelFolderError: the folder is no whole model folder, or the name is none.
+        DownloadError: the Hub refused or could not be reached.
+    """
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise ModelFolderError(f"{repository!r} is no name on the Hub; give owner/name")
+    files = _files(folder)
+    if not confirm(_summary(folder, repository, files, private=private)):
+        return None
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if api is None:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=str(folder),
+            allow_patterns=[path.name for path in files],
+            commit_message="Converted with mlx_audio_turbo.convert",
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DownloadError(
+            f"{repository} could not be written ({reason}); check the name, the network, and "
+            "that `hf auth login` was done"
+        ) from None
+    return f"https://huggingface.co/{repository}"
+
+
+def _files(folder: Path) -> list[Path]:
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise ModelFolderError(f"{folder} has no {name}; give a folder that build made")
+    Reader(folder / "model.safetensors", remedy="convert it again")
+    known = [folder / name for name in FILES if (folder / name).is_file()]
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if strangers:
+        raise ModelFolderError(
+            f"{folder} holds {strangers[0]}, which is no part of a model folder; move it away"
+        )
+    return known
+
+
+def _summary(folder: Path, repository: str, files: list[Path], *, private: bool) -> str:
+    sizes = [path.stat().st_size for path in files]
+    seen = "private, for you alone" if private else "PUBLIC, for everybody"
+    lines = [f"To https://huggingface.co/{repository} ({seen}):"]
+    lines += [f"  {size:>15,} bytes  {path.name}" for path, size in zip(files, sizes, strict=True)]
+    lines.append(f"  {sum(sizes):>15,} bytes  in {len(files)} files")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if not config.get("source", {}).get("trained", True):
+        lines.append("The weights are random, not trained.")
+    if (folder / voices.TARGET).is_file():
+        lines.append(voices.WARNING)
+    return "\n".join(lines)
