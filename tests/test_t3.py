@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
-from collections.abc import Iterator
 from typing import Any, cast
 
 import mlx.core as mx
@@ -278,23 +276,6 @@ def test_the_limit_is_exact_and_no_step_is_run_beyond_it(
     """The reference's loop gives one token more than its limit."""
     assert tokens(model, voice, max_tokens=3) == [11, 12, 11]
     assert len(rigged) == 3
-
-
-def test_the_next_step_is_under_way_before_a_token_is_read() -> None:
-    log: list[str] = []
-
-    class Ids(int):
-        def __int__(self) -> int:
-            log.append(f"read {self.real}")
-            return self.real
-
-    def steps() -> Iterator[mx.array]:
-        for number in itertools.count():
-            log.append(f"run {number}")
-            yield cast(mx.array, Ids(number))
-
-    assert list(decoding._read(steps(), 3)) == [0, 1, 2]
-    assert log == ["run 0", "run 1", "read 0", "run 2", "read 1", "read 2"]
 
 
 def test_every_draw_has_a_key_of_its_own(

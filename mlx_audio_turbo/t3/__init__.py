@@ -1,0 +1,1 @@
+"""Text ids and a voice to speech tokens."""

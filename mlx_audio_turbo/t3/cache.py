@@ -5,6 +5,8 @@ Dimensions: B batch, H heads, T time, D head width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 
 BLOCK = 256
@@ -41,6 +43,13 @@ class LayerCache:
         twin._values = None if self._values is None else self._values[...]
         return twin
 
+    def trim(self) -> None:
+        """Hold the positions in use and no spare ones."""
+        if self._keys is not None and self._values is not None:
+            # A slice would keep the whole buffer alive.
+            self._keys = mx.contiguous(self._keys[:, :, : self.offset])
+            self._values = mx.contiguous(self._values[:, :, : self.offset])
+
 
 def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
     """``buffer`` with ``rows`` at ``start``, grown where they do not fit."""
@@ -70,6 +79,11 @@ class KeyValueCache:
         twin.layers = [layer.copy() for layer in self.layers]
         return twin
 
+    def trim(self) -> None:
+        """Give back the spare room, for a prefix that waits to be continued in copies."""
+        for layer in self.layers:
+            layer.trim()
+
     @property
     def arrays(self) -> list[mx.array]:
         """Every buffer, for the caller to evaluate."""
@@ -79,3 +93,42 @@ class KeyValueCache:
             for array in (layer._keys, layer._values)
             if array is not None
         ]
+
+
+def gather(rows: Sequence[tuple[KeyValueCache, int, int]]) -> KeyValueCache:
+    """One batch of rows from several caches, which are emptied.
+
+    Rows end together; the shorter ones begin with zeros, which a mask has to hide.
+
+    Args:
+        rows: for each a cache, its index there, and how many of its last positions are its own.
+    """
+    lengths = [length for _, _, length in rows]
+    longest = max(lengths)
+    batch = KeyValueCache(0)
+    for layers in zip(*(cache.layers for cache, _, _ in rows), strict=True):
+        layer = LayerCache()
+        layer.offset = longest
+        parts = [(old, index) for old, (_, index, _) in zip(layers, rows, strict=True)]
+        layer._keys = _aligned([(x._keys, x.offset, i) for x, i in parts], lengths)
+        layer._values = _aligned([(x._values, x.offset, i) for x, i in parts], lengths)
+        batch.layers.append(layer)
+        # One layer after another, so that only one is in memory twice.
+        mx.async_eval(layer._keys, layer._values)
+        for old, _ in parts:
+            old._keys = old._values = None
+    return batch
+
+
+def _aligned(parts: Sequence[tuple[mx.array | None, int, int]], lengths: Sequence[int]) -> mx.array:
+    """The last ``lengths`` positions of rows (buffer, end, index), (B, H, capacity, D)."""
+    longest = max(lengths)
+    first = parts[0][0]
+    assert first is not None
+    _, heads, _, width = first.shape
+    room = longest + 1 + -(longest + 1) % BLOCK
+    made = mx.zeros((len(parts), heads, room, width), first.dtype)
+    for row, ((buffer, end, index), length) in enumerate(zip(parts, lengths, strict=True)):
+        assert buffer is not None
+        made[row, :, longest - length : longest] = buffer[index, :, end - length : end]
+    return made

@@ -5,14 +5,16 @@ Dimensions: B batch, T time, P prompt tokens, C width, V speech ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import cast
 
 import mlx.core as mx
 
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
-from .cache import KeyValueCache
+from .cache import KeyValueCache, gather
 from .model import T3
 from .sampling import SamplingOptions, mark, sample
 
@@ -64,63 +66,12 @@ def generate(
     Raises:
         OptionError: ``max_tokens`` is below 1, or the text leaves no room in the position table.
     """
-    options = options or SamplingOptions()
-    if max_tokens < 1:
-        raise OptionError(f"max_tokens is {max_tokens}; give a number from 1 up")
-    start = 1 + prompt_tokens.size + text_ids.size
-    room = model.config.positions - start
-    if room < 1:
-        raise OptionError(
-            f"voice and text take {start} of {model.config.positions} positions; shorten the text"
-        )
-    steps = _steps(model, text_ids, speaker, prompt_tokens, key, options, stop, prefix_cache)
-    return _read(steps, min(max_tokens, room))
-
-
-def _steps(
-    model: T3,
-    text_ids: mx.array,
-    speaker: mx.array,
-    prompt_tokens: mx.array,
-    key: mx.array,
-    options: SamplingOptions,
-    stop: bool,
-    prefix_cache: KeyValueCache | None,
-) -> Iterator[mx.array]:
-    """Endless ids (1,), each dispatched to the device and none of them read."""
-    start = mx.array([START_SPEECH])
-    parts = [model.embed_text(text_ids[None]), model.embed_speech(start[None])]
     if prefix_cache is None:
-        cache = model.make_cache()
-        parts.insert(0, model.prefix(speaker[None], prompt_tokens[None]))
-    else:
-        cache = prefix_cache.copy()
-    inputs = mx.concatenate(parts, axis=1)
-    nothing = mx.zeros((1, model.config.speech_vocabulary), mx.bool_)
-    # The start token is penalised at the first draw and no more; from then on, what was spoken is.
-    spoken, history = mark(nothing, start), nothing
-    while True:
-        logits = model.logits(model(inputs, cache=cache)[:, -1])
-        if not stop:
-            logits[:, STOP_SPEECH] = -mx.inf
-        key, draw = mx.random.split(key)
-        ids = sample(logits, spoken, options, draw[None])
-        spoken = history = mark(history, ids)
-        mx.async_eval(ids, spoken, key)
-        yield ids
-        inputs = model.embed_speech(ids[:, None])
-
-
-def _read(steps: Iterator[mx.array], limit: int) -> Iterator[int]:
-    """The ids of ``steps``, each read only when the step after it is under way."""
-    ids = next(steps)
-    for count in range(1, limit + 1):
-        following = next(steps) if count < limit else ids
-        token = int(ids)
-        if token == STOP_SPEECH:
-            return
-        yield token
-        ids = following
+        prefix_cache = prefill_prefix(model, speaker[None], prompt_tokens[None])
+    request = Request(0, text_ids, prefix_cache, key, max_tokens)
+    limit_of(model, request)  # errors belong to the call, not to the first token
+    tokens = decode(model, [request], options=options, stop=stop)
+    return (token for _, token in tokens if token is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,48 +80,219 @@ class Request:
 
     id: names its tokens among those of others.
     text_ids: (T,), at least one.
-    prefix: what :func:`prefill_prefix` gave for its voice; continued in a copy.
+    prefix: what :func:`prefill_prefix` gave for its voice, one row; continued in a copy.
     key: its random key; equal keys give equal tokens, whoever else is decoded.
+    max_tokens: the most tokens to give.
     """
 
     id: int
     text_ids: mx.array
     prefix: KeyValueCache
     key: mx.array
-    max_tokens: int
+    max_tokens: int = 1000
+
+
+def limit_of(model: T3, request: Request) -> int:
+    """How many tokens the request may get: its own limit, and the position table's.
+
+    Raises:
+        OptionError: not even one.
+    """
+    if request.max_tokens < 1:
+        raise OptionError(f"max_tokens is {request.max_tokens}; give a number from 1 up")
+    taken, positions = request.prefix.offset + request.text_ids.size, model.config.positions
+    if taken >= positions:
+        raise OptionError(f"voice and text take {taken} of {positions} positions; shorten the text")
+    return min(request.max_tokens, positions - taken)
+
+
+def decode(
+    model: T3,
+    requests: Iterable[Request],
+    *,
+    options: SamplingOptions | None = None,
+    batch_size: int = 1,
+    stop: bool = True,
+) -> Iterator[tuple[int, int | None]]:
+    """Decode up to ``batch_size`` requests together: (id, token) as they come, and (id, None) once.
+
+    A request is taken from ``requests`` when a place is free. Closing the generator frees all.
+    """
+    decoder, waiting = Decoder(model, options=options, stop=stop), iter(requests)
+    try:
+        while True:
+            for request in islice(waiting, batch_size - len(decoder)):
+                decoder.add(request)
+            if not len(decoder):
+                return
+            yield from decoder.step()
+    finally:
+        decoder.close()
+
+
+@dataclass(eq=False)
+class _Row:
+    """One utterance on its way.
+
+    length: positions that it holds in its batch's cache.
+    undrawn, unread: how many of its tokens have still to be dispatched, and to be read.
+    """
+
+    id: int
+    length: int
+    undrawn: int
+    unread: int
+    gone: bool = False
+
+
+@dataclass(eq=False)
+class _Batch:
+    """Rows that take their steps together, and what was last drawn for them.
+
+    ids: (B,). keys: (B, 2), for the draws to come. history: (B, V), true for what was drawn.
+    """
+
+    rows: list[_Row]
+    cache: KeyValueCache
+    ids: mx.array
+    keys: mx.array
+    history: mx.array
 
 
 class Decoder:
-    """Utterances that are decoded together; they enter and leave at any step."""
+    """Utterances that are decoded together; they enter and leave between any two steps.
 
-    def __init__(self, model: T3, *, options: SamplingOptions, stop: bool = True):
-        self._model, self._options, self._stop = model, options, stop
-        self._rows: dict[int, Iterator[int]] = {}
+    Each gets what it would get alone: a random key, a history and positions of its own. Shorter
+    ones are padded on the left, and nobody looks at the padding.
+    """
+
+    def __init__(self, model: T3, *, options: SamplingOptions | None = None, stop: bool = True):
+        self._model, self._options, self._stop = model, options or SamplingOptions(), stop
+        self._rows: dict[int, _Row] = {}
+        self._batches: list[_Batch] = []
+        self._drawn: list[tuple[list[_Row], mx.array]] = []  # dispatched, and not read
+
+    def __len__(self) -> int:
+        """How many utterances have not ended."""
+        return len(self._rows)
 
     def add(self, request: Request) -> None:
-        """Let an utterance enter."""
-        nothing = mx.zeros((0,), mx.int32)
-        self._rows[request.id] = generate(
-            self._model,
-            request.text_ids,
-            nothing,
-            nothing,
-            key=request.key,
-            options=self._options,
-            max_tokens=request.max_tokens,
-            stop=self._stop,
-            prefix_cache=request.prefix,
-        )
+        """Let an utterance enter: its text is under way when this returns.
+
+        Raises:
+            OptionError: ``max_tokens`` is below 1, or the text leaves no room to speak.
+            ValueError: the id is in use.
+        """
+        limit = limit_of(self._model, request)
+        if request.id in self._rows:
+            raise ValueError(f"two requests of id {request.id} at a time")
+        start = mx.array([START_SPEECH])
+        text, begin = self._model.embed_text(request.text_ids), self._model.embed_speech(start)
+        row = _Row(request.id, request.prefix.offset + text.shape[0] + 1, limit, limit)
+        nothing = mx.zeros((1, self._model.config.speech_vocabulary), mx.bool_)
+        batch = _Batch([row], request.prefix.copy(), start, request.key[None], nothing)
+        hidden = self._model(mx.concatenate([text, begin])[None], cache=batch.cache)
+        # The start token is penalised at the first draw and no more; then, what was spoken is.
+        self._draw(batch, hidden, spoken=mark(nothing, start))
+        self._rows[request.id] = row
+        self._batches.append(batch)
 
     def step(self) -> list[tuple[int, int | None]]:
-        """The next token of every utterance; None, once, where one has ended."""
-        drawn = [(id, next(row, None)) for id, row in self._rows.items()]
-        for id, token in drawn:
+        """The next token of every utterance; None, once, where one has ended.
+
+        The step after it is dispatched before a token is read. An utterance that turns out to have
+        ended has then been drawn one token too many, which is thrown away.
+        """
+        found: list[tuple[int, int | None]] = []
+        found += [(row.id, None) for row in self._rows.values() if not row.unread]
+        drawn, self._drawn = self._drawn, []
+        self._regroup()
+        for batch in self._batches:
+            self._advance(batch)
+        for rows, ids in drawn:
+            for row, token in zip(rows, cast(list[int], ids.tolist()), strict=True):
+                if not row.gone:
+                    row.unread -= 1
+                    found.append((row.id, None if token == STOP_SPEECH else token))
+        for id, token in found:
             if token is None:
-                del self._rows[id]
-        return drawn
+                self.remove(id)
+        return found
 
     def remove(self, id: int) -> None:
-        """Give an utterance up."""
-        row = self._rows.pop(id)
-        row.close()  # pyright: ignore[reportAttributeAccessIssue]
+        """Give an utterance up.
+
+        Raises:
+            KeyError: there is none of this id, or it has ended.
+        """
+        self._rows.pop(id).gone = True
+        if not self._rows:
+            self.close()
+
+    def close(self) -> None:
+        """Give all up, and their memory back."""
+        for batch in self._batches:
+            for row in batch.rows:
+                row.gone = True
+        self._rows.clear()
+        self._batches.clear()
+        self._drawn.clear()
+
+    def _regroup(self) -> None:
+        """Bring all rows that go on, and no others, into one batch."""
+        going = [
+            (batch, index)
+            for batch in self._batches
+            for index, row in enumerate(batch.rows)
+            if row.undrawn and not row.gone
+        ]
+        if not going:
+            self._batches = []
+        elif len(self._batches) > 1 or len(going) < len(self._batches[0].rows):
+            self._batches = [_joined(going)]
+
+    def _advance(self, batch: _Batch) -> None:
+        """One more token for each row, from the last ones."""
+        offset = batch.cache.offset
+        lengths = mx.array([row.length for row in batch.rows])
+        positions = mask = None
+        if any(row.length < offset for row in batch.rows):
+            positions = lengths[:, None]
+            mask = mx.arange(offset + 1) >= (offset - lengths)[:, None, None, None]
+        inputs = self._model.embed_speech(batch.ids[:, None])
+        hidden = self._model(inputs, cache=batch.cache, positions=positions, mask=mask)
+        for row in batch.rows:
+            row.length += 1
+        self._draw(batch, hidden, spoken=batch.history)
+
+    def _draw(self, batch: _Batch, hidden: mx.array, *, spoken: mx.array) -> None:
+        logits = self._model.logits(hidden[:, -1])
+        if not self._stop:
+            logits[:, STOP_SPEECH] = -mx.inf
+        batch.keys, draws = _split(batch.keys)
+        batch.ids = sample(logits, spoken, self._options, draws)
+        batch.history = mark(batch.history, batch.ids)
+        mx.async_eval(batch.ids, batch.history, batch.keys)
+        for row in batch.rows:
+            row.undrawn -= 1
+        self._drawn.append((batch.rows, batch.ids))
+
+
+_split = mx.vmap(lambda key: tuple(mx.random.split(key)))
+
+
+def _joined(rows: Sequence[tuple[_Batch, int]]) -> _Batch:
+    """One batch of rows from several, which are used up."""
+    if len(rows) == len(rows[0][0].rows) == 1:
+        return rows[0][0]
+
+    def joined(name: str) -> mx.array:
+        return mx.concatenate([getattr(batch, name)[i : i + 1] for batch, i in rows])
+
+    return _Batch(
+        [batch.rows[index] for batch, index in rows],
+        gather([(batch.cache, index, batch.rows[index].length) for batch, index in rows]),
+        joined("ids"),
+        joined("keys"),
+        joined("history"),
+    )

@@ -32,6 +32,7 @@ class PrefixCache:
             self._held.move_to_end(fingerprint)
             return self._held[fingerprint]
         cache = prefill_prefix(self._model, speaker, prompt_tokens)
+        cache.trim()
         mx.eval(cache.arrays)
         self._held[fingerprint] = cache
         if len(self._held) > self._voices:
