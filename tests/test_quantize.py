@@ -1,0 +1,305 @@
+"""Fewer bits for T3's blocks and nothing else; the folders load and speak."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from safetensors.numpy import load_file, save_file
+
+from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, OptionError, VoiceError, ops
+from mlx_audio_turbo.config import NANO, TINY, TURBO, Quantization
+from mlx_audio_turbo.loading import load
+from mlx_audio_turbo.networks import Networks, parameter_shapes
+from mlx_audio_turbo.networks import quantize as quantize_networks
+from mlx_audio_turbo_convert import compare, folder, quantize, stand_ins, synthetic, upstream
+from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.safetensors_io import Reader, from_bfloat16, size, to_bfloat16
+
+FOUR = Quantization(4, 64)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> upstream.Source:
+    place = tmp_path_factory.mktemp("upstream") / "tiny"
+    synthetic.write_checkpoint(place, config=TINY, name="tiny", seed=6)
+    return upstream.recognise(place)
+
+
+@pytest.fixture(scope="module")
+def made(source: upstream.Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("made")
+    kinds: dict[str, dict[str, Any]] = {
+        "fp16": {},
+        "4bit": {"quantization": FOUR},
+        "8bit": {"quantization": Quantization(8, 32)},
+        "mute": {"quantization": Quantization(6, 64), "s3_tokenizer": False},
+    }
+    return {
+        name: folder.convert(source, place / name, dtype="float16", **options)
+        for name, options in kinds.items()
+    }
+
+
+def test_turbo_has_96_quantised_layers() -> None:
+    found = set(quantize.layers(TURBO, FOUR))
+    parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert found == {f"t3.tfmr.h.{i}.{part}" for i in range(24) for part in parts}
+    assert len(found) == 96
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t3.text_emb",
+        "t3.speech_emb",
+        "t3.speech_head",
+        "t3.cond_enc.spkr_enc",
+        "t3.tfmr.wpe",
+        "t3.tfmr.ln_f",
+        "t3.tfmr.h.0.ln_1",
+        "t3.tfmr.h.23.ln_2",
+        "ve",
+        "s3gen.speaker_encoder",
+        "s3gen.flow.input_embedding",
+        "s3gen.flow.encoder",
+        "s3gen.flow.estimator",
+        "s3gen.mel2wav",
+        "s3tokenizer",
+    ],
+)
+def test_what_stays_in_full_precision(name: str) -> None:
+    plain = parameter_shapes(TURBO)
+    fewer = parameter_shapes(TURBO, quantization=FOUR)
+    mine = {key: shape for key, shape in plain.items() if key.startswith(f"{name}.")}
+    assert mine
+    assert {key: shape for key, shape in fewer.items() if key.startswith(f"{name}.")} == mine
+
+
+@pytest.mark.parametrize(("bits", "limit"), [(None, 1.10e9), (8, 0.80e9), (6, 0.72e9), (4, 0.65e9)])
+def test_sizes_of_turbo(bits: int | None, limit: float) -> None:
+    quantization = Quantization(bits, 64) if bits else None
+    tensors = quantize.targets(TURBO, "F16", missing=["s3tokenizer"], quantization=quantization)
+    assert 0.9 * limit < size(tensors, metadata={"format": "mlx"}) < limit
+
+
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_nano_takes_every_group_size(group: int) -> None:
+    assert len(quantize.layers(NANO, Quantization(4, group))) == 48
+
+
+def test_a_group_size_that_does_not_divide(source: upstream.Source, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="groups of 128 do not divide the 64 inputs of t3"):
+        folder.convert(source, tmp_path / "out", dtype="float16", quantization=Quantization(4, 128))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("bits", "group"), [(3, 64), (5, 64), (16, 64), (4, 16), (4, 256)])
+def test_unknown_numbers(bits: int, group: int) -> None:
+    with pytest.raises(OptionError, match="choose one of"):
+        Quantization(bits, group)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16")])
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_streaming_gives_what_the_framework_gives(
+    bits: int, dtype: str, stored: str, source: upstream.Source, tmp_path: Path
+) -> None:
+    """Tensor by tensor, the same bits as ``mlx.nn.quantize`` of the loaded half-precision model."""
+    place = folder.convert(source, tmp_path / "plain", dtype=dtype)
+    networks = Networks(TINY)
+    networks.load_weights(str(place / "model.safetensors"))
+    quantize_networks(networks, Quantization(bits, 32))
+    flat: Any = tree_flatten(networks.parameters())
+    wanted = dict(flat)
+    made = folder.convert(
+        source, tmp_path / "fewer", dtype=dtype, quantization=Quantization(bits, 32)
+    )
+    found = mx.load(str(made / "model.safetensors"))
+    assert isinstance(found, dict) and set(found) == set(wanted)
+    for name, array in found.items():
+        assert array.dtype == wanted[name].dtype, name
+        assert mx.array_equal(array, wanted[name]), name
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_errors_are_those_of_uniform_steps(bits: int) -> None:
+    weight = np.random.default_rng(0).standard_normal((256, 512)).astype(np.float32)
+    for stored in ("F32", "F16", "BF16"):
+        quantization = Quantization(bits, 64)
+        plain = folder.cast(weight, stored, name="")
+        parts = quantize.quantize(plain, quantization, stored)
+        # a group of 64 normal values spans 4.7 deviations; a step's error is its width / sqrt(12)
+        expected = 4.7 / (2**bits - 1) / np.sqrt(12)
+        error = quantize.relative_error(weight, parts, quantization)
+        assert 0.8 * expected < error < 1.6 * expected + (0.003 if stored == "BF16" else 0)
+
+
+def test_half_precision_bits_survive() -> None:
+    values = np.array([0.1, -3.0, 7e-5], np.float32)
+    np.testing.assert_allclose(from_bfloat16(to_bfloat16(values)), values, rtol=2**-8)
+
+
+def test_what_the_folder_says_of_itself(made: dict[str, Path]) -> None:
+    config = json.loads((made["4bit"] / "config.json").read_text())
+    assert config["quantization"] == {
+        "bits": 4,
+        "group_size": 64,
+        "quantized_components": ["t3.tfmr.h"],
+    }
+    assert config["dtype"] == "float16"
+    tensors = Reader(made["4bit"] / "model.safetensors").tensors
+    codes = {name for name, tensor in tensors.items() if tensor.dtype == "U32"}
+    assert codes == {f"{layer}.weight" for layer in quantize.layers(TINY, FOUR)}
+    assert {tensor.dtype for name, tensor in tensors.items() if name not in codes} == {"F16"}
+
+
+def test_on_the_cpu_weights_are_expanded(
+    made: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "mlx_audio_turbo"):
+        loaded = load(made["4bit"])
+    assert "the 4-bit weights are expanded to float32" in caplog.text
+    assert loaded.expanded and loaded.quantization == FOUR
+    layer = loaded.networks.t3.tfmr.h[1].mlp.c_fc
+    assert type(layer) is nn.Linear and layer.weight.dtype == mx.float32
+    reader = Reader(made["4bit"] / "model.safetensors")
+    parts = [reader.read(f"t3.tfmr.h.1.mlp.c_fc.{part}") for part in quantize.PARTS]
+    np.testing.assert_array_equal(np.array(layer.weight), quantize.dequantize(parts, FOUR))
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_on_a_gpu_they_stay(
+    kind: str, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quantised layers and the expanded ones compute the same."""
+    plain = load(made[kind])
+    monkeypatch.setattr(ops, "on_gpu", lambda: True)
+    fewer = load(made[kind], dtype=mx.float32)
+    assert not fewer.expanded
+    flat: Any = tree_flatten(fewer.networks.leaf_modules(), is_leaf=nn.Module.is_module)
+    kept = {name for name, module in flat if isinstance(module, nn.QuantizedLinear)}
+    assert kept == set(quantize.layers(TINY, Quantization(4, 32)))
+    x = mx.random.normal((1, 5, 64), key=mx.random.key(0))
+    found, wanted = (np.array(model.networks.t3(x)) for model in (fewer, plain))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_they_speak(kind: str, made: dict[str, Path]) -> None:
+    model = ChatterboxTurbo.from_pretrained(made[kind])
+    voice = stand_ins.voice(
+        TINY, family=json.loads((made[kind] / "config.json").read_text())["family"]
+    )
+    assert model.generate("Hello.", voice=voice, seed=1, max_tokens=6).audio.std() > 1e-4
+
+
+def test_without_the_s3_tokenizer_no_voice_is_made(made: dict[str, Path]) -> None:
+    model = ChatterboxTurbo.from_pretrained(made["mute"])
+    with pytest.raises(VoiceError, match=r"no s3tokenizer, which was left out.*--no-s3tokenizer"):
+        model.encode_voice(stand_ins.clip(), sample_rate=24_000)
+    names = Reader(made["mute"] / "model.safetensors").tensors
+    assert not any(name.startswith("s3tokenizer.") for name in names)
+    card = (made["mute"] / "README.md").read_text()
+    assert "cannot make voices" in card and "--ref_audio" not in card
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"bits": 4},
+        {"bits": 5, "group_size": 64, "quantized_components": ["t3.tfmr.h"]},
+        {"bits": 4, "group_size": 64, "quantized_components": [3]},
+        {"bits": 4, "group_size": 128, "quantized_components": ["t3.tfmr.h"]},
+        {"bits": 4, "group_size": 64, "quantized_components": ["t3.tfmr.h"], "mode": "mxfp4"},
+        {"bits": 8, "group_size": 64, "quantized_components": ["t3.tfmr.h"]},
+        {
+            "bits": 4,
+            "group_size": 64,
+            "quantized_components": ["t3.tfmr"],
+        },
+        {"bits": 4, "group_size": 64, "quantized_components": ["s3gen"]},
+        [],
+    ],
+)
+def test_a_damaged_description_is_refused(
+    values: Any, made: dict[str, Path], tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    place.mkdir()
+    for path in made["4bit"].iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    config = json.loads((place / "config.json").read_text())
+    config["quantization"] = values
+    (place / "config.json").write_text(json.dumps(config))
+    if values and values.get("quantized_components") == ["t3.tfmr"]:
+        assert load(place).config == TINY  # there are no other linear layers in it
+        return
+    with pytest.raises(ModelFolderError) as caught:
+        load(place)
+    assert "\n" not in str(caught.value)
+
+
+def test_codes_of_another_type_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    place.mkdir()
+    for path in made["4bit"].iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(place / "model.safetensors")
+    name = "t3.tfmr.h.0.mlp.c_fc.weight"
+    tensors[name] = tensors[name].view(np.float32)
+    save_file(tensors, place / "model.safetensors")
+    with pytest.raises(ModelFolderError, match=f"{name} is F32, not U32"):
+        load(place)
+
+
+def test_the_table(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = [str(made[name]) for name in ("fp16", "8bit", "4bit")]
+    assert main(["compare", *kinds, "--tokens", "12", "--cards"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split("|")[1:-1] for line in out.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows[1:]] == ["float16", "8-bit", "4-bit"]
+    assert rows[1][3].strip() == "100.00%" and float(rows[1][4]) == 0
+    divergences = [float(row[4]) for row in rows[1:]]
+    assert divergences == sorted(divergences) and 0 < divergences[1] < 0.1 * divergences[2]
+    assert "untrained" in out and "48 speech tokens" in out
+    assert main(["compare", *kinds, "--tokens", "12", "--cards"]) == 0
+    for kind in kinds:
+        text = (Path(kind) / "README.md").read_text()
+        assert text.count("## Against full precision") == text.count("| float16 |") == 1
+        assert "nothing of how the audio sounds" in text and "## Consent" in text
+
+
+def test_only_models_of_a_kind_are_compared(made: dict[str, Path], tiny_folder: Path) -> None:
+    with pytest.raises(OptionError, match="leave it out"):
+        list(compare.compare([made["fp16"], tiny_folder], tokens=2))
+
+
+def test_the_command(
+    source: upstream.Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build = ["build", "--source", str(source.folder)]
+    assert main([*build, "--quantize", "--bits", "8", "--group-size", "32"]) == 0
+    assert main([*build, "--quantize"]) == 0
+    assert main([*build, "--dtype", "bfloat16", "--no-s3tokenizer"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "Chatterbox-Tiny-TTS-4bit",
+        "Chatterbox-Tiny-TTS-8bit",
+        "Chatterbox-Tiny-TTS-bf16",
+    ]
+    capsys.readouterr()
+    for wrong in (["--bits", "4"], ["--group-size", "64"], ["--model", "nano"]):
+        assert main([*build, *wrong, "--output", "x"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
