@@ -17,7 +17,7 @@ from statistics import median
 from types import TracebackType
 
 from ..errors import OptionError
-from .measure import Times, repeated
+from .measure import Times
 from .workload import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,14 +146,12 @@ class Peer:
 
 
 def in_turn(measures: Sequence[Callable[[], Times]], repeats: int) -> list[Times]:
-    """A B A B …: each measure's times over all rounds, after a round that is not counted."""
+    """A B A B …: each measure's times over all rounds."""
     results: list[Times] = [{} for _ in measures]
-    for turn in range(repeats + 1):
+    for _ in range(repeats):
         for result, measure in zip(results, measures, strict=True):
-            times = repeated(measure, 1)
-            if turn:
-                for name, seconds in times.items():
-                    result.setdefault(name, []).extend(seconds)
+            for name, seconds in measure().items():
+                result.setdefault(name, []).extend(seconds)
     return results
 
 

@@ -137,6 +137,7 @@ class Bench:
         utterance = workload(nano.config, SECONDS)
         with runs.peer("reference", self.nano, utterance) as other:
             runs.warm_up(nano)
+            other.utterance(4, 8, 8, 8)
             turbo, ours, theirs = in_turn(
                 [
                     lambda: measure.utterance_times(self.loaded, self.utterance),
