@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check parity goldens reliability benchmark benchmark-peers clean
+.PHONY: speak test check parity goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
 # and the untrained tiny one, which says so, where it does not.
@@ -42,6 +42,10 @@ parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 
 goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python --goldens
+
+# The parts of the pages that are made from the code.
+docs: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.docs_tree
 
 # Bad inputs of every kind and 500 generations; writes the tables of docs/reliability.md.
 reliability: $(VENV)/.installed-dev

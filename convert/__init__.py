@@ -1,0 +1,1 @@
+"""Model folders: from the published checkpoint and from other converters; not used at run time."""

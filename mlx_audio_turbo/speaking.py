@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
@@ -181,7 +182,8 @@ class Speaker:
     def close(self) -> None:
         """Free what decoding holds."""
         for number in list(self._active):
-            self._decoder.remove(number)
+            with suppress(KeyError):  # it has ended, and there was no time to take that in
+                self._decoder.remove(number)
         self._active.clear()
 
     def _begin(self, task: Task) -> None:

@@ -35,8 +35,9 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         bench = _bench(Path(root))
-        outcomes = list(_outcomes(bench))
+        # First, while the process has no freed memory that growth could hide in.
         found = soak(bench.model, bench.voice, generations=args.generations, threads=args.threads)
+        outcomes = list(_outcomes(bench))
         os.chdir(PAGE.parent)
     bad = [(group, name, outcome) for group, name, outcome in outcomes if outcome.problems]
     for group, name, outcome in bad:

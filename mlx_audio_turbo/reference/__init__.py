@@ -1,0 +1,1 @@
+"""A clip to a voice."""

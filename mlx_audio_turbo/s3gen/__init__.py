@@ -1,0 +1,1 @@
+"""Speech tokens and a voice to mel."""
