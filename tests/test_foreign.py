@@ -20,6 +20,7 @@ from mlx_audio_turbo.text import TextTokenizer
 from mlx_audio_turbo_convert import donors, folder, foreign, synthetic, upstream
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.mlx_weights import unpack
+from mlx_audio_turbo_convert.safetensors_io import Reader
 
 from .conftest import CLIP
 from .foreign_layouts import write_a, write_b, write_s3_tokenizer
@@ -408,6 +409,13 @@ def test_a_hub_that_does_not_answer_is_asked_once(
     monkeypatch.setattr(upstream, "find_file", find_file)
     convert(published["B-fp16"], tmp_path / "model")
     assert asked == 1
+
+
+def test_a_file_that_mlx_wrote_without_metadata(tmp_path: Path) -> None:
+    """Its header says null there, which other readers pass over."""
+    mx.save_safetensors(str(tmp_path / "x.safetensors"), {"x": mx.arange(3)})
+    reader = Reader(tmp_path / "x.safetensors")
+    assert reader.read("x").tolist() == [0, 1, 2] and reader.metadata == {}
 
 
 def test_a_file_of_the_hub(offline: None) -> None:
