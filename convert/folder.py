@@ -87,6 +87,37 @@ def convert(
     return output
 
 
+def ensure_published(
+    repository: str,
+    cache: Path,
+    *,
+    revision: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The float16 model folder of a published checkpoint, downloaded and made once in ``cache``.
+
+    One that was made is taken as it is, and the Hub is not asked.
+
+    Args:
+        repository: a key of ``upstream.REPOSITORIES``.
+        revision: a commit; by default the one whose files are known, or the newest.
+        progress: called with the bytes done so far and in all, first of checking, then of writing.
+
+    Raises:
+        DownloadError: it was not made yet, and the Hub could not be reached.
+        ModelFolderError: as for :func:`convert`; or a download is not what was published.
+    """
+    known = upstream.REPOSITORIES[repository]
+    commit = revision or known.revision
+    sums = [(file.name, file.sha256) for file in known.files]
+    key = cache_key(known.config, repository, commit, sums)
+    output = cache / f"{known.variant}-float16-{key}"
+    if not (output / "config.json").is_file():
+        source = upstream.resolve(repository, revision=revision, progress=progress)
+        make_once(output, lambda: convert(source, output, dtype="float16", progress=progress))
+    return output
+
+
 def ensure(
     folder: Path, cache: Path, *, progress: Callable[[int, int], None] | None = None
 ) -> Path:

@@ -79,13 +79,19 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("mlx_audio_turbo"))
 
 
-def resolve(model: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
+def resolve(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
 
     A checkpoint in the upstream layout or in another MLX layout, local or on the Hub, is converted
-    once into the cache.
+    once into the cache. Of the official ones what is there is taken without asking the Hub.
 
     Args:
+        revision: commit of a Hub repository.
         progress: called with the bytes done so far and in all where a checkpoint is converted.
 
     Raises:
@@ -107,7 +113,11 @@ def resolve(model: str | Path, *, progress: Callable[[int, int], None] | None = 
                 f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, "
                 "or 'tiny'"
             )
-        folder = _download(str(model))
+        if str(model) in _converter("upstream").REPOSITORIES:
+            return _converter("folder").ensure_published(
+                str(model), cache_folder(), revision=revision, progress=progress
+            )
+        folder = _download(str(model), revision=revision)
     if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
         return _converter("foreign").resolve(folder, cache_folder())
     return _converter("folder").ensure(folder, cache_folder(), progress=progress)
@@ -203,14 +213,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _download(repository: str) -> Path:
+def _download(repository: str, *, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if repository in _converter("upstream").REPOSITORIES:
-        return _converter("upstream").download(repository)
     try:
-        return Path(snapshot_download(repository, allow_patterns=_FOLDER_FILES))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_FOLDER_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(

@@ -53,14 +53,16 @@ class ChatterboxTurbo:
         cls,
         model: str | Path = DEFAULT_MODEL,
         *,
+        revision: str | None = None,
         dtype: mx.Dtype | None = None,
         cache_limit: int = CACHE_LIMIT,
     ) -> ChatterboxTurbo:
-        """Load a model.
+        """Load a model; without arguments the official one, which is downloaded and converted once.
 
         Args:
             model: a folder, a Hub id, or ``"tiny"``: a few megabytes of untrained weights, made on
                 the spot, that turn text into noise and need no network.
+            revision: commit of a Hub repository.
             dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
             cache_limit: bytes that MLX may keep of freed buffers while this model works; the
                 process's own limit holds otherwise.
@@ -69,7 +71,7 @@ class ChatterboxTurbo:
             ModelFolderError: the folder is absent, damaged or of another kind.
             DownloadError: the Hub does not answer or does not know the name.
         """
-        folder = resolve(model)
+        folder = resolve(model, revision=revision)
         engine = Engine(cache_limit=cache_limit)
         try:
             return cls(engine.run(lambda: load(folder, dtype=dtype)), engine)
