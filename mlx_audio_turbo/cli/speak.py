@@ -53,9 +53,8 @@ class Speaking:
         if not self._journal.finished:
             self._journal.remove()
             return ""
-        count = len(self._journal.finished)
-        total = self._journal.identity["segments"]
-        return f"; {count} of {total} segments are kept in {self._journal.folder}: see --resume"
+        done = f"{len(self._journal.finished)} of {self._journal.identity['segments']} segments"
+        return f"; {done} are kept in {self._journal.folder}, and --resume goes on"
 
     def run(self) -> None:
         """Speak."""
@@ -191,6 +190,7 @@ class Speaking:
             )
             for finished in journal.finished:
                 self._told.count(finished.samples, len(finished.tokens), finished.seconds)
+                self._told.notes += [f"{finished.text[:60]!r} {note}" for note in finished.notes]
         first = len(journal.finished) if journal else 0
         if first:
             self._terminal.say(f"going on after {first} of {len(segments)} segments")
