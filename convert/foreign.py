@@ -22,6 +22,7 @@ from mlx_audio_turbo.config import TURBO, ModelConfig, to_dict
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 from mlx_audio_turbo.networks import LISTENERS, parameter_shapes
 
+from . import card as cards
 from . import rules, upstream, voices
 from .donors import DONORS, Donor, find
 from .files import new_folder
@@ -255,6 +256,7 @@ def convert(
         }
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
+        cards.write(folder)
     return notes
 
 
