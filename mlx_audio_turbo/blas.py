@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .one_row import one_row_first
+
 _FUNCTIONS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _PREFIXES = ("", "scipy_")
 _REMEDY = (
@@ -124,6 +126,10 @@ def _use(path: str) -> str:
         for name in _FUNCTIONS
         if hasattr(library, prefix + name)
     }
+    if hasattr(library, f"{prefix}openblas_set_num_threads"):
+        gemv = ctypes.cast(library[f"{prefix}cblas_sgemv"], ctypes.c_void_p).value or 0
+        if better := one_row_first(addresses[b"cblas_sgemm"], gemv):
+            addresses[b"cblas_sgemm"] = better
     _bind(addresses)
     _kept.append(library)
     name = Path(path).name
