@@ -81,7 +81,7 @@ def test_library_is_silent(path: Path) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_networks_do_not_evaluate(stage: str) -> None:
     for path in modules(LIBRARY / stage):
-        if path.name in ("decoding.py", "encoder.py"):
+        if path.name in ("decoding.py", "encoder.py", "prefix.py"):  # loops over networks
             continue
         assert "mx.eval(" not in path.read_text(encoding="utf-8"), path
 
