@@ -71,10 +71,10 @@ class ChatterboxTurbo:
             ModelFolderError: the folder is absent, damaged or of another kind.
             DownloadError: the Hub does not answer or does not know the name.
         """
-        folder = resolve(model, revision=revision)
         engine = Engine(cache_limit=cache_limit)
         try:
-            return cls(engine.run(lambda: load(folder, dtype=dtype)), engine)
+            loaded = engine.run(lambda: load(resolve(model, revision=revision), dtype=dtype))
+            return cls(loaded, engine)
         except BaseException:
             engine.close()
             raise
