@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .config import Quantization
 from .errors import ModelFolderError
-from .networks import Networks
 from .tensor_file import Reader
 
 FLOATS = ("F32", "F16", "BF16", "F64")
@@ -19,7 +19,7 @@ REMEDY = "convert the model again"
 
 
 def load_weights(
-    networks: Networks,
+    networks: nn.Module,
     path: Path,
     stored: Mapping[str, tuple[int, ...]],
     *,
