@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,16 @@ def test_primitives_are_counted_per_dispatch() -> None:
     before = mx.async_eval
     mx.async_eval(-x)
     assert before is mx.async_eval and counter.counts == [3, 1]
+
+
+def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
+    peak = machine.ResidentPeak(every=0.001)
+    with peak.watching():
+        before = peak.bytes
+        used = np.ones(50_000_000, np.uint8)
+        time.sleep(0.1)
+        del used
+    assert 40e6 < peak.bytes - before < 200e6
 
 
 def test_primitives_of_a_step(loaded: LoadedModel) -> None:

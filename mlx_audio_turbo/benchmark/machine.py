@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import platform
+import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,8 +74,48 @@ def bandwidth(dtype: mx.Dtype, *, passes: int = 5) -> float:
     return size / best
 
 
-def peak_resident() -> int:
-    """The most bytes of this process that were ever in memory at once, by the system's count."""
+class ResidentPeak:
+    """The most memory of this process's own that was in use at once, looked at every few ms.
+
+    The system's own peak counts the pages of mapped files too, which belong to its page cache. It
+    is what there is outside of Linux.
+    """
+
+    def __init__(self, *, every: float = 0.01) -> None:
+        self._every, self._bytes = every, 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While it is open, the peak may grow."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            self._thread.join()
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        self._look()
+        return self._bytes
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._every):
+            self._look()
+
+    def _look(self) -> None:
+        self._bytes = max(self._bytes, _resident())
+
+
+def _resident() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"RssAnon:\s*(\d+) kB", status.read_text())
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

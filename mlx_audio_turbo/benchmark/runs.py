@@ -49,27 +49,29 @@ def warm_up(loaded: LoadedModel) -> None:
 
 def brief(model: str | Path, seconds: float) -> dict[str, Any]:
     """One utterance, once: its times, and what memory it took."""
-    loaded, _ = loads(resolve(model), 1)
-    weights = mx.get_active_memory()
-    utterance = workload(loaded.config, seconds)
-    mx.reset_peak_memory()
-    stages = medians(measure.utterance_times(loaded, utterance))
-    return _figures(loaded, utterance, stages, 1, weights)
+    peak = machine.ResidentPeak()
+    with peak.watching():
+        loaded, _ = loads(resolve(model), 1)
+        weights = mx.get_active_memory()
+        utterance = workload(loaded.config, seconds)
+        stages = medians(measure.utterance_times(loaded, utterance))
+    return _figures(loaded, utterance, stages, 1, weights, peak.bytes)
 
 
 def own(model: str | Path, seconds: float, repeats: int) -> dict[str, Any]:
     """Everything about our side."""
-    loaded, loading = loads(resolve(model), 3)
-    weights = mx.get_active_memory()
-    utterance = workload(loaded.config, seconds)
-    warm_up(loaded)
-    mx.reset_peak_memory()
+    peak = machine.ResidentPeak()
+    with peak.watching():
+        loaded, loading = loads(resolve(model), 3)
+        weights = mx.get_active_memory()
+        utterance = workload(loaded.config, seconds)
+        warm_up(loaded)
 
-    def utterance_times() -> Times:
-        return measure.utterance_times(loaded, utterance, inside=True)
+        def utterance_times() -> Times:
+            return measure.utterance_times(loaded, utterance, inside=True)
 
-    stages = medians(repeated(utterance_times, repeats))
-    figures = _figures(loaded, utterance, stages, repeats, weights)
+        stages = medians(repeated(utterance_times, repeats))
+    figures = _figures(loaded, utterance, stages, repeats, weights, peak.bytes)
     t3 = loaded.networks.t3
     return {
         **figures,
@@ -84,7 +86,12 @@ def own(model: str | Path, seconds: float, repeats: int) -> dict[str, Any]:
 
 
 def _figures(
-    loaded: LoadedModel, utterance: Workload, stages: dict[str, float], repeats: int, weights: int
+    loaded: LoadedModel,
+    utterance: Workload,
+    stages: dict[str, float],
+    repeats: int,
+    weights: int,
+    resident: int,
 ) -> dict[str, Any]:
     return {
         "model": {
@@ -101,7 +108,7 @@ def _figures(
         "memory": {
             "weights": weights,
             "peak_arrays": mx.get_peak_memory(),
-            "peak_resident": machine.peak_resident(),
+            "peak_resident": resident,
         },
     }
 
