@@ -20,6 +20,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,26 @@ def library() -> str | None:
     """The path of the library in use, for ``MLX_AUDIO_TURBO_BLAS``; None for the bundled one."""
     load()
     return _kept[-1]._name if _kept else None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Products that are evaluated inside take one thread each: for work that runs on several."""
+    library = _kept[-1] if _kept else None
+    for read, write in (
+        ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+        ("openblas_get_num_threads", "openblas_set_num_threads"),
+        ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ):
+        if library is not None and hasattr(library, write):
+            threads = library[read]()
+            library[write](1)
+            try:
+                yield
+            finally:
+                library[write](threads)
+            return
+    yield
 
 
 def _load(choice: str) -> State:

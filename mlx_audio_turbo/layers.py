@@ -30,13 +30,14 @@ class Conv1d(nn.Module):
         self._stride, self._padding = stride, padding
         self._dilation, self._groups = dilation, groups
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, *, padding: int | tuple[int, int] | None = None) -> mx.array:
+        """``padding``, where given, takes the place of the module's own: at a cut it has none."""
         return ops.conv1d(
             x,
             self.weight,
             self.get("bias"),
             stride=self._stride,
-            padding=self._padding,
+            padding=self._padding if padding is None else padding,
             dilation=self._dilation,
             groups=self._groups,
         )

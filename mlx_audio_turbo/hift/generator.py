@@ -19,6 +19,7 @@ import numpy as np
 from .. import ops
 from ..config import SAMPLE_RATE, HiFTConfig
 from ..layers import Conv1d, ConvTranspose1d
+from ..ops import lanes
 from .f0 import F0Predictor, length_mask, masked
 from .source import HarmonicSource
 
@@ -59,23 +60,41 @@ def _fourier(fft: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
+def _around(x: mx.array, start: int, stop: int, reach: int) -> tuple[mx.array, tuple[int, int]]:
+    """Steps ``start`` to ``stop`` of ``x`` (B, T, C) and ``reach`` more on either side.
+
+    The second result counts those that lie outside, before the start and past the end.
+    """
+    before, after = max(0, reach - start), max(0, stop + reach - x.shape[1])
+    return x[:, start - reach + before : stop + reach - after], (before, after)
+
+
 class Residual(nn.Module):
     """Snake, dilated convolution, snake, convolution, added to the input."""
 
     def __init__(self, channels: int, kernel: int, dilation: int):
         super().__init__()
-        padding = (kernel - 1) // 2
+        self._reach1, self._reach2 = dilation * (kernel // 2), kernel // 2
         self.alpha1 = mx.ones((channels,))
-        self.conv1 = Conv1d(
-            channels, channels, kernel, padding=padding * dilation, dilation=dilation
-        )
+        self.conv1 = Conv1d(channels, channels, kernel, dilation=dilation)
         self.alpha2 = mx.ones((channels,))
-        self.conv2 = Conv1d(channels, channels, kernel, padding=padding)
+        self.conv2 = Conv1d(channels, channels, kernel)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         """(B, T, C) to (B, T, C); both sides are zero where ``mask`` is."""
-        y = masked(self.conv1(ops.snake(x, self.alpha1)), mask)
-        return x + masked(self.conv2(ops.snake(y, self.alpha2)), mask)
+        time = x.shape[1]
+
+        def piece(start: int, stop: int) -> mx.array:
+            first, last = max(0, start - self._reach2), min(time, stop + self._reach2)
+            heard, outside = _around(x, first, last, self._reach1)
+            y = self.conv1(ops.snake(heard, self.alpha1), padding=outside)
+            y = masked(y, None if mask is None else mask[:, first:last])
+            outside = self._reach2 - (start - first), self._reach2 - (last - stop)
+            y = self.conv2(ops.snake(y, self.alpha2), padding=outside)
+            y = masked(y, None if mask is None else mask[:, start:stop])
+            return x[:, start:stop] + y
+
+        return lanes.over_time(piece, time, x.shape[2])
 
 
 class ResidualStack(nn.Module):

@@ -37,10 +37,11 @@ def slow_functions(x: mx.array) -> bool:
 
 def in_blocks(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
     """``function``, elementwise over all but the last axis, over blocks of ``x`` one by one."""
-    rows = max(1, BLOCK // x.shape[-1])
     flat = x.reshape(-1, x.shape[-1])
-    if flat.shape[0] <= rows:
+    count = round(x.size / BLOCK)
+    if count < 2:
         return function(x)
+    rows = -(-flat.shape[0] // count)
     parts: list[mx.array] = []
     for start in range(0, flat.shape[0], rows):
         block = flat[start : start + rows]

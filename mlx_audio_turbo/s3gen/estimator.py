@@ -18,8 +18,10 @@ import numpy as np
 from .. import ops
 from ..config import EstimatorConfig
 from ..layers import Conv1d, length_mask
+from ..ops import lanes
 
 TIME_SCALE = 1000.0
+REACH = 2  # frames that a convolution looks back
 
 
 def time_sinusoids(times: tuple[float, ...], size: int) -> mx.array:
@@ -35,7 +37,7 @@ def time_sinusoids(times: tuple[float, ...], size: int) -> mx.array:
 
 def causal_conv(inputs: int, outputs: int) -> Conv1d:
     """A convolution of three frames that ends at the frame it gives."""
-    return Conv1d(inputs, outputs, 3, padding=(2, 0))
+    return Conv1d(inputs, outputs, REACH + 1, padding=(REACH, 0))
 
 
 class TimeMLP(nn.Module):
@@ -59,7 +61,12 @@ class CausalBlock(nn.Module):
         self.norm = nn.LayerNorm(outputs, eps=1e-5)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return ops.mish(self.norm(self.conv(x)))
+        def piece(start: int, stop: int) -> mx.array:
+            known = min(start, REACH)
+            y = self.conv(x[:, start - known : stop], padding=(REACH - known, 0))
+            return ops.mish(self.norm(y))
+
+        return lanes.over_time(piece, x.shape[1], x.shape[2])
 
 
 class ResnetBlock(nn.Module):
@@ -89,14 +96,17 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.channels, inner, bias=False)
         self.out = nn.Linear(inner, config.channels)
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        batch, time, _ = x.shape
-        q, k, v = (
-            y.reshape(batch, time, self._heads, -1).swapaxes(1, 2)
-            for y in (self.q(x), self.k(x), self.v(x))
-        )
-        y = ops.attention(q, k, v, scale=self._scale, mask=mask)
-        return self.out(y.swapaxes(1, 2).reshape(batch, time, -1))
+    def keys_and_values(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """What ``x`` (B, T, C) has to be asked about, (B, H, T, D) each."""
+        return self._by_head(self.k(x)), self._by_head(self.v(x))
+
+    def __call__(self, x: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
+        """(B, T, C) to the same; the keys and values are those of all frames."""
+        y = ops.attention(self._by_head(self.q(x)), k, v, scale=self._scale, mask=mask)
+        return self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+
+    def _by_head(self, x: mx.array) -> mx.array:
+        return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -112,7 +122,11 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each normalised before and added to its input."""
+    """Attention and feed-forward, each normalised before and added to its input.
+
+    Takes the frames in parts, one after another in time: all but keys and values is a matter of
+    each frame alone.
+    """
 
     def __init__(self, config: EstimatorConfig):
         super().__init__()
@@ -121,9 +135,16 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.channels, eps=1e-5)
         self.feed_forward = FeedForward(config)
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        x = x + self.attention(self.attention_norm(x), mask)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+    def __call__(self, parts: list[mx.array], mask: mx.array | None) -> list[mx.array]:
+        normed = lanes.each(self.attention_norm, parts)
+        heard = zip(*lanes.each(self.attention.keys_and_values, normed), strict=True)
+        k, v = lanes.each(lambda part: mx.concatenate(part, axis=2), list(heard))
+
+        def rest(x: mx.array, normed: mx.array) -> mx.array:
+            x = x + self.attention(normed, k, v, mask)
+            return x + self.feed_forward(self.feed_forward_norm(x))
+
+        return lanes.each(rest, parts, normed)
 
 
 class Level(nn.Module):
@@ -135,10 +156,10 @@ class Level(nn.Module):
         self.blocks = [TransformerBlock(config) for _ in range(config.blocks)]
 
     def __call__(self, x: mx.array, time: mx.array, mask: mx.array | None) -> mx.array:
-        x = self.resnet(x, time)
+        parts = lanes.split(self.resnet(x, time))
         for block in self.blocks:
-            x = block(x, mask)
-        return x
+            parts = block(parts, mask)
+        return mx.concatenate(parts, axis=1)
 
 
 class Estimator(nn.Module):
