@@ -303,3 +303,16 @@ def test_the_command(
         assert main([*build, *wrong, "--output", "x"]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_the_format_is_as_documented(bits: int) -> None:
+    """docs/weights.md: a row is one stream of bits; weight = scale * code + bias of its group."""
+    weight = np.random.default_rng(1).standard_normal((3, 128)).astype(np.float32)
+    quantization = Quantization(bits, 32)
+    codes, scales, biases = quantize.quantize(weight, quantization, "F32")
+    stream = np.unpackbits(codes.astype("<u4").view(np.uint8), axis=1, bitorder="little")
+    values = stream.reshape(3, 128, bits) @ (1 << np.arange(bits))
+    expected = np.repeat(scales, 32, axis=1) * values + np.repeat(biases, 32, axis=1)
+    found = quantize.dequantize([codes, scales, biases], quantization)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
