@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from mlx_audio_turbo import blas
 from mlx_audio_turbo.benchmark import __main__ as command
 from mlx_audio_turbo.benchmark import machine, measure, peers, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
@@ -246,6 +248,22 @@ def test_the_port_gets_the_checkpoint_and_not_something_else(tmp_path: Path) -> 
         expected = ours[mine]
         found = checkpoint.tensor(theirs, expected.shape)
         assert np.allclose(found, expected, atol=2e-3), theirs  # folders are float16
+
+
+def test_the_port_gets_our_blas_and_nothing_else_of_ours() -> None:
+    library = blas.library()
+    if library is None:
+        pytest.skip("no BLAS but MLX's own here")
+    code = (
+        "import sys\nfrom tests.peers.mlx_audio_turbo_port import bind\n"
+        f"print(bind({library!r}))\n"
+        "import mlx.core as mx\nassert (mx.ones((2, 3)) @ mx.ones((3, 2))).tolist() == [[3, 3]] * 2\n"
+        "assert 'mlx_audio_turbo' not in sys.modules\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=peers.ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0 and Path(library).name in run.stdout, run.stderr
 
 
 def test_rows_say_whether_they_hold() -> None:

@@ -1,16 +1,18 @@
 """mlx-audio's Chatterbox Turbo as a peer: its own loops over its own modules, float32 weights.
 
 As installed, its matrix products are those of MLX's wheel. ``--blas`` gives them the library that
-ours run with, by the same module (``mlx_audio_turbo/blas.py``, which stands alone).
+ours run with, bound by the same module (``mlx_audio_turbo/blas.py``) but with nothing of ours
+between MLX and the library.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import sys
 import time
+import types
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +25,7 @@ from safetensors import safe_open
 from . import worker
 
 STOP = 6562
-BLAS = Path(__file__).parents[2] / "mlx_audio_turbo" / "blas.py"
+LIBRARY = Path(__file__).parents[2] / "mlx_audio_turbo"
 
 # The port's names, made upstream's: pattern and replacement, applied in turn.
 RENAMES = [
@@ -168,11 +170,12 @@ class Port:
 def bind(library: str) -> str:
     """Give MLX the BLAS ``library``; tells what came of it."""
     os.environ["MLX_AUDIO_TURBO_BLAS"] = library
-    spec = importlib.util.spec_from_file_location("blas_of_ours", BLAS)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # The module without its package, and without what ours puts before one-row products.
+    package, one_row = types.ModuleType("ours"), types.ModuleType("ours.one_row")
+    package.__path__ = [str(LIBRARY)]
+    one_row.one_row_first = lambda gemm, gemv: None
+    sys.modules |= {"ours": package, "ours.one_row": one_row}
+    module = importlib.import_module("ours.blas")
     if module.warning():
         raise SystemExit(module.warning())
     return module.active()
