@@ -257,7 +257,8 @@ def test_the_port_gets_our_blas_and_nothing_else_of_ours() -> None:
     code = (
         "import sys\nfrom tests.peers.mlx_audio_turbo_port import bind\n"
         f"print(bind({library!r}))\n"
-        "import mlx.core as mx\nassert (mx.ones((2, 3)) @ mx.ones((3, 2))).tolist() == [[3, 3]] * 2\n"
+        "import mlx.core as mx\n"
+        "assert (mx.ones((2, 3)) @ mx.ones((3, 2))).tolist() == [[3, 3]] * 2\n"
         "assert 'mlx_audio_turbo' not in sys.modules\n"
     )
     run = subprocess.run(
