@@ -48,10 +48,15 @@ class Small(nn.Module):
         self.a, self.b = nn.Linear(3, 2), nn.Linear(2, 4, bias=False)
 
 
+_SMALL = Small()
+_FLAT: Any = tree_flatten(_SMALL.parameters())
+_STORED = {name: tuple(array.shape) for name, array in _FLAT}
+
+
 def originals(place: Path) -> tuple[bytes, bytes]:
     """A file of :class:`Small`, and one of a voice."""
-    flat: Any = tree_flatten(Small().parameters())
-    save_file({name: np.array(array) for name, array in flat}, place / "weights")
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in _STORED.items()}
+    save_file(arrays, place / "weights")
     stand_ins.voice(TINY, family="family").save(place / "voice")
     return (place / "weights").read_bytes(), (place / "voice").read_bytes()
 
@@ -156,10 +161,7 @@ def read(path: Path) -> None:
 
 def read_weights(path: Path) -> None:
     """As a model folder's."""
-    networks = Small()
-    flat: Any = tree_flatten(networks.parameters())
-    stored = {name: tuple(array.shape) for name, array in flat}
-    load_weights(networks, path, stored, dtype=mx.float32)
+    load_weights(_SMALL, path, _STORED, dtype=mx.float32)
 
 
 def check(count: int, place: Path, *, seed: int = 0) -> Counter[str]:

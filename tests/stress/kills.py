@@ -83,6 +83,8 @@ def check(count: int, place: Path, *, seed: int = 0) -> Outcome:
         replaced = attempt % 2 == 1
         if not replaced:
             shutil.rmtree(output, ignore_errors=True)
+        elif not output.exists():
+            assert status(in_a_fork(convert)) == 0
         there = output.exists()
         pid = in_a_fork(convert)
         time.sleep(chance.uniform(0, 1.2 * usual))
