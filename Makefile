@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check stress parity goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak test check stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
 # and the untrained tiny one, which says so, where it does not.
@@ -41,6 +41,11 @@ check: $(VENV)/.installed-dev
 stress: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.stress.kills --count 200
 	$(VENV)/bin/python -m tests.stress.headers --count 100000
+	$(VENV)/bin/python -m pytest -q -m slow
+
+# Streamed against whole, on random weights of the published sizes.
+streaming: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.streaming
 
 parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python
