@@ -7,7 +7,8 @@ import importlib
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import OptionError, TurboError
@@ -59,13 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
     args = parser().parse_args(argv)
     try:
-        _run(args)
+        with _without_news():
+            _run(args)
     except TurboError as error:
         print(f"mlx_audio_turbo.benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """Utterances of a fixed length end at it, which nobody wants to be told here."""
+    logger = logging.getLogger("mlx_audio_turbo")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -77,8 +91,6 @@ def _run(args: argparse.Namespace) -> None:
     from .lengths import by_length, lines
     from .plot import draw
 
-    # Utterances of a fixed length end at it, which is no news here.
-    logging.getLogger("mlx_audio_turbo").setLevel(logging.ERROR)
     if args.against:
         checkpoint = _checkpoint(args.checkpoint)
         model = args.model if args.model != DEFAULT_MODEL else checkpoint
