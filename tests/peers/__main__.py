@@ -8,11 +8,12 @@ two cores about twelve minutes. Exits with 1 when a figure misses its bound.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
 from mlx_audio_turbo.benchmark.measure import Times
-from mlx_audio_turbo.benchmark.peers import in_turn, kinds, ratio
+from mlx_audio_turbo.benchmark.peers import kinds, ratio
 from mlx_audio_turbo.benchmark.plot import draw
 from mlx_audio_turbo.benchmark.report import STAGES, Row, markdown, medians, table
 from mlx_audio_turbo.benchmark.workload import Workload, workload
@@ -34,7 +35,8 @@ BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of fi
 SEED = 20_26
 SECONDS = 10.0
 LENGTHS = (5.0, 10.0, 20.0, 40.0)
-TURNS_NANO = 3
+TURNS_NANO = 2
+PARTS = ("reference", "ported", "second", "streamed", "together", "smaller", "long")
 
 ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
     "whole": ("10 s utterance: time, of the reference's", "x", 1.2, 0.8, False),
@@ -61,8 +63,8 @@ ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
 class Outcome:
     """What has been measured so far.
 
-    times: of an utterance by stage, for each implementation.
-    notes: paragraphs for the document.
+    times: of an utterance by stage, for each implementation; versions: what each of them runs.
+    nano: a sentence for the document.
     """
 
     reached: dict[str, float] = field(default_factory=dict)
@@ -114,40 +116,40 @@ class Bench:
             self._keep(name, theirs, versions)
             self.outcome.reached[key] = theirs["whole"][0] / ours
 
-    def own(self) -> None:
-        """What only concerns us: the second sentence, streaming, loading, primitives."""
-        reached, loaded, utterance = self.outcome.reached, self.loaded, self.utterance
-        reached["second"] = runs.second_sentence(loaded, utterance, self.repeats)
-        stream = streaming.streaming(loaded, utterance, repeats=2)
+    def second(self) -> None:
+        """The second sentence of a voice; what a step of decoding is made of."""
+        t3 = self.loaded.networks.t3
+        self.outcome.reached["second"] = runs.second_sentence(
+            self.loaded, self.utterance, self.repeats
+        )
+        self.outcome.primitives = measure.primitives_per_step(t3, self.utterance)
+
+    def streamed(self) -> None:
+        """The first audio, all of it, and what the last chunk costs."""
+        reached, loaded = self.outcome.reached, self.loaded
+        stream = streaming.streaming(loaded, self.utterance, repeats=1)
         reached["first audio"] = stream["first_audio"] / stream["whole"]
         reached["streamed"] = stream["streamed"] / stream["whole"]
         longest = workload(loaded.config, max(LENGTHS))
         reached["chunk"] = streaming.chunk_growth(loaded, longest)
+
+    def together(self) -> None:
+        """Eight texts at a time."""
         alone, eight = (
-            measure.tokens_together(loaded.networks.t3, utterance, rows=rows, tokens=50)
+            measure.tokens_together(self.loaded.networks.t3, self.utterance, rows=rows, tokens=50)
             for rows in (1, 8)
         )
-        reached["eight"] = eight / alone
-        reached["eight whole"] = streaming.together(loaded, workload(loaded.config, 2.0))
-        self.outcome.primitives = measure.primitives_per_step(loaded.networks.t3, utterance)
+        self.outcome.reached["eight"] = eight / alone
+        short = workload(self.loaded.config, 2.0)
+        self.outcome.reached["eight whole"] = streaming.together(self.loaded, short)
 
     def smaller(self) -> None:
-        """Nano: ours in turn with ours for Turbo, and with the reference's."""
+        """Nano, ours in turn with the reference's."""
         nano, _ = runs.loads(resolve(self.nano), 1)
         utterance = workload(nano.config, SECONDS)
-        with runs.peer("reference", self.nano, utterance) as other:
-            runs.warm_up(nano)
-            other.utterance(4, 8, 8, 8)
-            turbo, ours, theirs = in_turn(
-                [
-                    lambda: measure.utterance_times(self.loaded, self.utterance),
-                    lambda: measure.utterance_times(nano, utterance),
-                    lambda: other.whole(utterance),
-                ],
-                TURNS_NANO,
-            )
-        self.outcome.reached["nano"] = ratio(ours, turbo, "whole")
+        ours, theirs, _ = runs.beside("reference", self.nano, nano, utterance, TURNS_NANO)
         seconds, reference = median(ours["whole"]), median(theirs["whole"])
+        self.outcome.reached["nano"] = seconds / self.outcome.times["ours"]["whole"]
         self.outcome.nano = (
             f"Nano speaks 10 s in {seconds:.1f} s (real-time factor {seconds / SECONDS:.2f}), "
             f"the reference's Nano in {reference:.1f} s; we take "
@@ -196,6 +198,11 @@ def document(outcome: Outcome, repeats: int) -> str:
         f"Ten seconds of speech (250 tokens, 10 s of prompt), medians of {repeats}:",
         markdown(cells[0], cells[1:]),
     ]
+    parts += [
+        f"{titles[name]}: {', '.join(f'{k} {v}' for k, v in outcome.versions[name].items())}."
+        for name in there
+        if outcome.versions.get(name)
+    ]
     if step:
         parts.append(
             f"A token reads {step['weight_bytes'] / 1e6:,.0f} MB of weights and "
@@ -224,8 +231,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="Turbo, upstream layout; drawn by default")
     parser.add_argument("--nano", type=Path, help="Nano, upstream layout; drawn by default")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (5)")
-    parts = ("reference", "ported", "own", "smaller", "long")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--keep", action="store_true", help="keep what the last run found in the other parts"
+    )
     parser.add_argument("--dry", action="store_true", help="leave the document as it is")
     args = parser.parse_args()
     logging.getLogger("mlx_audio_turbo").setLevel(logging.ERROR)
@@ -236,13 +245,19 @@ def main() -> int:
     # Loaded thrice: the first may have found the files on the disk and not in memory.
     loaded, seconds = runs.loads(resolve(checkpoint), 3)
     runs.warm_up(loaded)
-    outcome = Outcome(reached={"load": min(seconds)})
+    kept = args.work / "performance.json"
+    outcome = Outcome(**json.loads(kept.read_text())) if args.keep else Outcome()
+    outcome.reached["load"] = min(seconds)
+    if "reference" not in args.parts and "ours" not in outcome.times:
+        parser.error("the other parts are compared with `reference`: name it too, or --keep it")
     utterance = workload(loaded.config, SECONDS)
     bench = Bench(checkpoint, nano, args.repeats, loaded, utterance, outcome)
     for part in args.parts:
         run: Callable[[], None] = getattr(bench, part)
         begun = time.perf_counter()
         run()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(outcome)))
         print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     print(table(outcome.rows()))
     print(f"{time.perf_counter() - started:.0f} s in all")
