@@ -38,7 +38,7 @@ def split(x: mx.array) -> list[mx.array]:
     """``x`` (B, T, ...) in about equal parts along T, at most one for each lane."""
     time = x.shape[1]
     count = min(len(lanes()), time, max(1, x.size // LEAST))
-    return mx.split(x, [time * i // count for i in range(1, count)], axis=1)
+    return [x[:, time * i // count : time * (i + 1) // count] for i in range(count)]
 
 
 def each(function: Callable[..., T], *parts: list) -> list[T]:
@@ -49,6 +49,11 @@ def each(function: Callable[..., T], *parts: list) -> list[T]:
         with mx.stream(streams[i % len(streams)]):
             results.append(function(*arguments))
     return results
+
+
+def spread(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
+    """``function`` of ``x`` (B, T, ...), where each step of T is on its own."""
+    return mx.concatenate(each(function, split(x)), axis=1)
 
 
 def over_time(function: Callable[[int, int], mx.array], time: int, channels: int) -> mx.array:

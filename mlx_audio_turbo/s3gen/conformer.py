@@ -19,6 +19,7 @@ import numpy as np
 from .. import ops
 from ..config import FRAMES_PER_TOKEN, EncoderConfig
 from ..layers import Conv1d, length_mask
+from ..ops import lanes
 
 BLOCK_NORM_EPS = 1e-12
 LEAKY_SLOPE = 0.01
@@ -38,17 +39,17 @@ def relative_positions(time: int, width: int) -> mx.array:
 
 
 def relative_shift(scores: mx.array) -> mx.array:
-    """Scores by distance (B, H, T, 2T - 1) to scores by key (B, H, T, T).
+    """Scores by distance (B, H, R, T + R - 1) of R queries in a row to scores by key (B, H, R, T).
 
-    Row i wants the distances i - j, which stand at column T - 1 - i + j: each row starts one
-    column further left, so that the result is a view with a shorter row stride.
+    Query r wants the distances that start R - 1 - r columns in: each row starts one column further
+    left, so that the result is a view with a shorter row stride.
     """
-    batch, heads, time, distances = scores.shape
+    batch, heads, rows, distances = scores.shape
     return mx.as_strided(
         scores,
-        (batch, heads, time, time),
-        (heads * time * distances, time * distances, distances - 1, 1),
-        time - 1,
+        (batch, heads, rows, distances - rows + 1),
+        (heads * rows * distances, rows * distances, distances - 1, 1),
+        rows - 1,
     )
 
 
@@ -70,22 +71,25 @@ class RelativeAttention(nn.Module):
     def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
         batch, time, width = x.shape
         q, k, v, p = (
-            y.reshape(*y.shape[:-1], self._heads, -1)
-            for y in (self.q(x), self.k(x), self.v(x), self.pos(positions))
+            lanes.spread(linear, y).reshape(-1, y.shape[1], self._heads, width // self._heads)
+            for linear, y in ((self.q, x), (self.k, x), (self.v, x), (self.pos, positions[None]))
         )
-        # The fused kernel knows one bias per score: the whole position term goes in as its mask.
-        by_distance = ((q + self.bias_v) * self._scale).swapaxes(1, 2) @ p.transpose(1, 2, 0)
-        bias = relative_shift(by_distance)
-        if mask is not None:
-            bias = mx.where(mask[:, None, None], bias, mx.finfo(bias.dtype).min)
-        y = ops.attention(
-            (q + self.bias_u).swapaxes(1, 2),
-            k.swapaxes(1, 2),
-            v.swapaxes(1, 2),
-            scale=self._scale,
-            mask=bias,
-        )
-        return self.out(y.swapaxes(1, 2).reshape(batch, time, width))
+        k, v, p = (mx.contiguous(y.swapaxes(1, 2)) for y in (k, v, p))
+
+        def piece(start: int, stop: int) -> mx.array:
+            # Of all distances, those from the last query here to the first key and so on.
+            heard = p[:, :, time - stop : 2 * time - 1 - start].swapaxes(2, 3)
+            queries = q[:, start:stop]
+            by_distance = ((queries + self.bias_v) * self._scale).swapaxes(1, 2) @ heard
+            # The fused kernel knows one bias per score: the position term goes in as its mask.
+            bias = relative_shift(by_distance)
+            if mask is not None:
+                bias = mx.where(mask[:, None, None], bias, mx.finfo(bias.dtype).min)
+            queries = (queries + self.bias_u).swapaxes(1, 2)
+            y = ops.attention(queries, k, v, scale=self._scale, mask=bias)
+            return self.out(y.swapaxes(1, 2).reshape(batch, stop - start, width))
+
+        return lanes.over_time(piece, time, width)
 
 
 class FeedForward(nn.Module):
@@ -112,7 +116,7 @@ class Block(nn.Module):
 
     def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
         x = x + self.attention(self.attention_norm(x), positions, mask)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        return lanes.spread(lambda y: y + self.feed_forward(self.feed_forward_norm(y)), x)
 
 
 class Embed(nn.Module):

@@ -1,0 +1,121 @@
+"""Work spread over streams and cut along time comes to what it is in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_map
+
+from mlx_audio_turbo import blas
+from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
+from mlx_audio_turbo.hift.generator import Residual
+from mlx_audio_turbo.ops import lanes
+from mlx_audio_turbo.s3gen import conformer, estimator
+
+WIDTH, TIME = 16, 45
+ENCODER = EncoderConfig(width=WIDTH, heads=2, feed_forward=32, blocks=1, up_blocks=1, lookahead=3)
+ESTIMATOR = EstimatorConfig(channels=WIDTH, heads=2, head_dim=8, blocks=2, mid_blocks=1, steps=2)
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
+    """Turns cutting on, into pieces of seven steps on two lanes, or off."""
+    previous = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    other = mx.new_stream(mx.cpu)
+
+    def cut(on: bool) -> None:
+        streams = [mx.default_stream(mx.cpu), other] if on else [mx.default_stream(mx.cpu)]
+        monkeypatch.setattr(lanes, "lanes", lambda: streams)
+        monkeypatch.setattr(lanes, "BLOCK", 7 * WIDTH if on else 1 << 40)
+        monkeypatch.setattr(lanes, "LEAST", 1 if on else 1 << 40)
+
+    yield cut
+    mx.set_default_device(previous)
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    generator = np.random.default_rng(1)
+
+    def draw(array: mx.array) -> mx.array:
+        return mx.array(generator.standard_normal(array.shape).astype(np.float32) * 0.3 + 0.1)
+
+    module.update(tree_map(draw, module.parameters()))
+    return module
+
+
+MASK = mx.arange(TIME)[None] < 38
+
+
+def _attention() -> Callable[[mx.array], mx.array]:
+    attention = randomised(conformer.RelativeAttention(ENCODER))
+    return lambda x: attention(x, conformer.relative_positions(TIME, WIDTH), MASK)
+
+
+def _block() -> Callable[[mx.array], mx.array]:
+    block = randomised(conformer.Block(ENCODER))
+    return lambda x: block(x, conformer.relative_positions(TIME, WIDTH), None)
+
+
+def _level() -> Callable[[mx.array], mx.array]:
+    level = randomised(estimator.Level(WIDTH, ESTIMATOR))
+    time = mx.ones((1, ESTIMATOR.time_embedding))
+    return lambda x: level(x, time, MASK[:, None, None])
+
+
+def _residual(dilation: int) -> Callable[[mx.array], mx.array]:
+    residual = randomised(Residual(WIDTH, 11, dilation))
+    return lambda x: residual(x * MASK[..., None], MASK[..., None].astype(mx.float32))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_attention, _block, _level, lambda: _residual(1), lambda: _residual(5)],
+    ids=["attention", "block", "level", "residual", "dilated residual"],
+)
+def test_pieces_change_nothing(
+    pieces: Callable[[bool], None], make: Callable[[], Callable[[mx.array], mx.array]]
+) -> None:
+    function = make()
+    x = mx.array(np.random.default_rng(2).standard_normal((1, TIME, WIDTH)).astype(np.float32))
+    pieces(False)
+    whole = np.array(function(x))
+    pieces(True)
+    np.testing.assert_allclose(np.array(function(x)), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("time", [1, 2, 6, 7, 8, 100])
+def test_ranges_make_up_the_whole(pieces: Callable[[bool], None], time: int) -> None:
+    pieces(True)
+    x = mx.arange(time)[None, :, None]
+    ranges: list[tuple[int, int]] = []
+
+    def piece(start: int, stop: int) -> mx.array:
+        ranges.append((start, stop))
+        return x[:, start:stop]
+
+    assert mx.array_equal(lanes.over_time(piece, time, WIDTH), x)
+    assert all(0 < stop - start <= 11 for start, stop in ranges)
+    assert mx.array_equal(lanes.spread(lambda part: part + 1, x), x + 1)
+
+
+def test_products_take_one_thread_and_then_what_they_took() -> None:
+    library = blas.library()
+    if library is None or not (threads := _threads()):
+        pytest.skip("no BLAS whose threads can be counted")
+    with pytest.raises(ZeroDivisionError), blas.one_thread():
+        assert _threads() == 1
+        raise ZeroDivisionError
+    assert _threads() == threads
+
+
+def _threads() -> int:
+    loaded = blas._kept[-1]
+    for name in ("MKL_Get_Max_Threads", "scipy_openblas_get_num_threads"):
+        if hasattr(loaded, name):
+            return loaded[name]()
+    return 0
