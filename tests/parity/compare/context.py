@@ -76,7 +76,7 @@ def load_network(
     Only the tensors under ``source_prefix`` are looked at; targets lose ``target_prefix``.
     """
     with safe_open(path, "np") as file:
-        names = [name for name in file.keys() if name.startswith(source_prefix)]
+        names = [name for name in file.keys() if name.startswith(source_prefix)]  # noqa: SIM118
         shapes = {
             target_prefix + name: tuple(array.shape)
             for name, array in tree_flatten(module.parameters())
