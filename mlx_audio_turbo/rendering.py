@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from . import blas
 from .config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
 from .errors import OptionError
 from .networks import S3Gen
@@ -77,6 +78,15 @@ class Renderer:
             final: no more will come. Before that, the last three tokens only let the ones before
                 them hear what follows.
         """
+        pieces = self._pieces(tokens, final=final)
+        while True:
+            with blas.one_thread():  # the networks spread their work over the cores themselves
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def _pieces(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
         if final:
             tokens = [*tokens, *[SILENCE] * CLOSING_SILENCE]
         mel = self._mel(tokens, final=final)

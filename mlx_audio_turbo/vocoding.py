@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from . import blas
 from .hift.generator import FADE_SAMPLES, HiFTGenerator, fade_in
 from .hift.source import phase_offsets
 from .noise import Draws
@@ -63,10 +62,8 @@ class Vocoder:
         assert self._mel is not None
         heard = max(self._start, self._done - F0_REACH)
         f0 = self._network.f0(self._mel[:, heard - self._start :])[:, self._done - heard :]
-        with blas.one_thread():  # the flow, which comes before, and this run on lanes
-            hertz = np.array(f0)
         offsets = phase_offsets(
-            hertz,
+            np.array(f0),
             harmonics=self._harmonics,
             samples_per_frame=self._hop,
             initial=self._cycles,
@@ -88,8 +85,7 @@ class Vocoder:
             self._mel[:, begin:end], self._source[:, begin * self._hop : end * self._hop]
         )
         audio = audio[:, (start - first) * self._hop : (stop - first) * self._hop]
-        with blas.one_thread():
-            return np.array(fade_in(audio) if start == 0 else audio)[0]
+        return np.array(fade_in(audio) if start == 0 else audio)[0]
 
     def _forget(self, done: int) -> None:
         """Keep of the buffers only what later frames can hear."""
