@@ -22,12 +22,16 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .one_row import one_row_first
+if TYPE_CHECKING:
+    import threadpoolctl
 
 _FUNCTIONS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _PREFIXES = ("", "scipy_")
+_THREADS_CHOSEN = {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 _REMEDY = (
     "Matrix products use the BLAS inside MLX's wheel, about 60 times slower than OpenBLAS: "
     "`pip install scipy` or `pip install mkl` brings a fast one"
@@ -93,6 +97,27 @@ def one_thread() -> Iterator[None]:
     yield
 
 
+@contextmanager
+def numpy_threads() -> Iterator[None]:
+    """NumPy's products inside take a thread for each core that this process may use.
+
+    Its own BLAS would take one for each hyperthread, and in a container one for each of the host's.
+    """
+    if _THREADS_CHOSEN & set(os.environ):
+        yield
+        return
+    controller, cores = _numpy_libraries()
+    with controller.limit(limits=cores):
+        yield
+
+
+@cache
+def _numpy_libraries() -> tuple[threadpoolctl.ThreadpoolController, int]:
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController().select(user_api="blas"), _cores()
+
+
 def _load(choice: str) -> State:
     if sys.platform != "linux":
         return State("Accelerate" if sys.platform == "darwin" else "MLX's own")
@@ -147,10 +172,6 @@ def _use(path: str) -> str:
         for name in _FUNCTIONS
         if hasattr(library, prefix + name)
     }
-    if hasattr(library, f"{prefix}openblas_set_num_threads"):
-        gemv = ctypes.cast(library[f"{prefix}cblas_sgemv"], ctypes.c_void_p).value or 0
-        if better := one_row_first(addresses[b"cblas_sgemm"], gemv):
-            addresses[b"cblas_sgemm"] = better
     _bind(addresses)
     _kept.append(library)
     name = Path(path).name
@@ -158,7 +179,7 @@ def _use(path: str) -> str:
         return f"MKL ({name})"
     if not hasattr(library, f"{prefix}openblas_set_num_threads"):
         return name
-    if not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & set(os.environ):
+    if not _THREADS_CHOSEN & set(os.environ):
         # One thread for each core: left alone, OpenBLAS starts one for each hyperthread, and in a
         # container one for each of the host's.
         library[f"{prefix}openblas_set_num_threads"](_cores())

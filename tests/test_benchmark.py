@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_audio_turbo import blas
+from mlx_audio_turbo import blas, ops
 from mlx_audio_turbo.benchmark import __main__ as command
 from mlx_audio_turbo.benchmark import machine, measure, peers, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
@@ -105,7 +105,8 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
 
 def test_primitives_of_a_step(loaded: LoadedModel) -> None:
     count = measure.primitives_per_step(loaded.networks.t3, workload(loaded.config, 1))
-    assert 30 * loaded.config.t3.layers < count < 400
+    network = 30 * loaded.config.t3.layers if ops.on_gpu() else 0  # NumPy's, on the CPU
+    assert network + 20 < count < 400
 
 
 def test_second_sentence_and_rows_together(loaded: LoadedModel) -> None:

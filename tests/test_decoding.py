@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_map
 
+from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import STOP_SPEECH
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.t3 import decoding
@@ -19,6 +21,7 @@ from mlx_audio_turbo.t3.decoding import Decoder, Request, decode, generate, pref
 from mlx_audio_turbo.t3.model import T3
 from mlx_audio_turbo.t3.prefix import PrefixCache
 from mlx_audio_turbo.t3.sampling import SamplingOptions
+from mlx_audio_turbo.t3.stepping import HostStep, device_step
 from tests.test_t3 import CONFIG, GREEDY, UPSTREAM, convert
 
 CHANCE = SamplingOptions()
@@ -45,6 +48,16 @@ def model() -> T3:
     model = T3(CONFIG)
     convert(UPSTREAM, model)
     return model
+
+
+@pytest.fixture(params=["host", "device"], autouse=True)
+def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whichever device the tests run on, both forms of a step keep every promise."""
+    if request.param == "host" and ops.on_gpu():
+        pytest.skip("arrays of a GPU are not the host's")
+    form = HostStep if request.param == "host" else lambda model: partial(device_step, model)
+    monkeypatch.setattr(decoding, "step_of", form)
+    return request.param
 
 
 def voice(prompt: int) -> tuple[mx.array, mx.array]:
@@ -134,9 +147,9 @@ def test_many_steps_pass_the_end_of_the_cache_s_block(model: T3) -> None:
         assert found[one.id] == [*expected, None]
 
 
-def test_half_precision_stays_half_in_a_padded_batch(
-    model: T3, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_precision_stays_half_in_a_padded_batch(model: T3, step: str) -> None:
+    if step == "host":
+        pytest.skip("half precision is the device's")
     half = T3(CONFIG)
     half.update(tree_map(lambda x: x.astype(mx.float16), model.parameters()))
     decoder = Decoder(half, options=GREEDY, stop=False)
@@ -188,8 +201,12 @@ def test_a_row_given_up_leaves_the_others_alone(model: T3) -> None:
         assert len(found[number]) == got
 
 
-def test_one_row_has_neither_mask_nor_padding(model: T3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_row_has_neither_mask_nor_padding(
+    model: T3, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor have rows of one length. When the longest row leaves, its share of padding goes too."""
+    if step == "host":
+        pytest.skip("tells of the network's own form")
     calls: list[tuple[int, int, bool]] = []
     inner = T3.__call__
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import mlx.core as mx
+import numpy as np
 
 BLOCK = 256
 """Buffers grow by whole blocks of this many positions."""
@@ -33,6 +34,18 @@ class LayerCache:
         self._keys = _write(self._keys, keys, start)
         self._values = _write(self._values, values, start)
         return self._keys[:, :, : self.offset], self._values[:, :, : self.offset]
+
+    def append_in_place(self) -> tuple[np.ndarray, np.ndarray]:
+        """Make room for one more position; gives all in use with it, (B, H, offset, D) each.
+
+        The last one is the caller's to fill in: what is written there is written into this cache's
+        own arrays, of which nobody else may hold a copy.
+        """
+        assert self._keys is not None and self._values is not None
+        start, self.offset = self.offset, self.offset + 1
+        self._keys, self._values = _with_room(self._keys, start), _with_room(self._values, start)
+        keys, values = np.asarray(self._keys), np.asarray(self._values)
+        return keys[:, :, : self.offset], values[:, :, : self.offset]
 
     def copy(self) -> LayerCache:
         """An independent cache that shares the buffers until one of the two writes."""
@@ -60,6 +73,14 @@ def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
     parts = [] if buffer is None else [buffer[:, :, :start]]
     spare = mx.zeros((batch, heads, -(start + time) % BLOCK, width), rows.dtype)
     return mx.concatenate([*parts, rows, spare], axis=2)
+
+
+def _with_room(buffer: mx.array, start: int) -> mx.array:
+    """``buffer``, grown where it is full."""
+    if start < buffer.shape[2]:
+        return buffer
+    batch, heads, _, width = buffer.shape
+    return mx.concatenate([buffer, mx.zeros((batch, heads, BLOCK, width), buffer.dtype)], axis=2)
 
 
 class KeyValueCache:

@@ -17,6 +17,7 @@ from ..errors import OptionError
 from .cache import KeyValueCache, gather
 from .model import T3
 from .sampling import SamplingOptions, mark, sample
+from .stepping import step_of
 
 
 def prefill_prefix(model: T3, speaker: mx.array, prompt_tokens: mx.array) -> KeyValueCache:
@@ -168,6 +169,7 @@ class Decoder:
 
     def __init__(self, model: T3, *, options: SamplingOptions | None = None, stop: bool = True):
         self._model, self._options, self._stop = model, options or SamplingOptions(), stop
+        self._step = step_of(model)
         self._rows: dict[int, _Row] = {}
         self._batches: list[_Batch] = []
         self._drawn: list[tuple[list[_Row], mx.array]] = []  # dispatched, and not read
@@ -193,7 +195,7 @@ class Decoder:
         batch = _Batch([row], request.prefix.copy(), start, request.key[None], nothing)
         hidden = self._model(mx.concatenate([text, begin])[None], cache=batch.cache)
         # The start token is penalised at the first draw and no more; then, what was spoken is.
-        self._draw(batch, hidden, spoken=mark(nothing, start))
+        self._draw(batch, self._model.logits(hidden[:, -1]), spoken=mark(nothing, start))
         self._rows[request.id] = row
         self._batches.append(batch)
 
@@ -253,20 +255,12 @@ class Decoder:
 
     def _advance(self, batch: _Batch) -> None:
         """One more token for each row, from the last ones."""
-        offset = batch.cache.offset
-        lengths = mx.array([row.length for row in batch.rows])
-        positions = mask = None
-        if any(row.length < offset for row in batch.rows):
-            positions = lengths[:, None]
-            mask = mx.arange(offset + 1) >= (offset - lengths)[:, None, None, None]
-        inputs = self._model.embed_speech(batch.ids[:, None])
-        hidden = self._model(inputs, cache=batch.cache, positions=positions, mask=mask)
+        logits = self._step(batch.ids, batch.cache, [row.length for row in batch.rows])
         for row in batch.rows:
             row.length += 1
-        self._draw(batch, hidden, spoken=batch.history)
+        self._draw(batch, logits, spoken=batch.history)
 
-    def _draw(self, batch: _Batch, hidden: mx.array, *, spoken: mx.array) -> None:
-        logits = self._model.logits(hidden[:, -1])
+    def _draw(self, batch: _Batch, logits: mx.array, *, spoken: mx.array) -> None:
         if not self._stop:
             logits[:, STOP_SPEECH] = -mx.inf
         batch.keys, draws = _split(batch.keys)

@@ -170,11 +170,9 @@ class Port:
 def bind(library: str) -> str:
     """Give MLX the BLAS ``library``; tells what came of it."""
     os.environ["MLX_AUDIO_TURBO_BLAS"] = library
-    # The module without its package, and without what ours puts before one-row products.
-    package, one_row = types.ModuleType("ours"), types.ModuleType("ours.one_row")
+    package = types.ModuleType("ours")  # the module alone, without its own package's imports
     package.__path__ = [str(LIBRARY)]
-    one_row.one_row_first = lambda gemm, gemv: None
-    sys.modules |= {"ours": package, "ours.one_row": one_row}
+    sys.modules["ours"] = package
     module = importlib.import_module("ours.blas")
     if module.warning():
         raise SystemExit(module.warning())
