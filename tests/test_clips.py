@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import stat
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,24 +137,145 @@ def m4a(folder: Path) -> Path:
 
 def test_m4a_without_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    path = m4a(tmp_path).rename(tmp_path / "my clip.m4a")
     with pytest.raises(AudioError, match="install ffmpeg, or convert it") as caught:
-        load_audio(m4a(tmp_path), sample_rate=RATE)
+        load_audio(path, sample_rate=RATE)
     assert "\n" not in str(caught.value)
+    # The command may be copied.
+    assert "ffmpeg -i 'my clip.m4a' 'my clip.wav'" in str(caught.value)
 
 
 def test_m4a_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script in its place: the last argument is the wav to write."""
-    fake_ffmpeg(tmp_path, f'for last; do :; done\ncp "{tmp_path}/real.wav" "$last"')
-    write_audio(tmp_path / "real.wav", noise(6), RATE)
+    """A script in its place, that gives a finished file."""
+    soundfile.write(tmp_path / "real.au", noise(6), RATE, "PCM_16", "BIG", format="AU")
+    fake_ffmpeg(tmp_path, f'cat "{tmp_path}/real.au"')
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert len(load_audio(m4a(tmp_path), sample_rate=RATE)) == 6 * RATE
+    read = load_audio(m4a(tmp_path), sample_rate=RATE)
+    np.testing.assert_allclose(read, noise(6), atol=1e-4)
 
 
 def test_what_ffmpeg_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_ffmpeg(tmp_path, "echo first >&2\necho moov atom not found >&2\nexit 1")
+    path = m4a(tmp_path)
+    said = f"echo '[mov,mp4 @ 0x55] moov atom not found' >&2; echo '{path}: Invalid' >&2; exit 1"
+    fake_ffmpeg(tmp_path, said)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(AudioError, match=r"read as audio \(moov atom not found\)"):
+        load_audio(path, sample_rate=RATE)
+    fake_ffmpeg(tmp_path, "exit 1")
+    with pytest.raises(AudioError, match="ffmpeg failed"):
+        load_audio(path, sample_rate=RATE)
+
+
+real_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+
+def ffmpeg(*arguments: str | Path) -> Path:
+    """Runs it; gives what it wrote."""
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *map(str, arguments)], check=True)
+    return Path(arguments[-1])
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation where the two fit best."""
+    size = 1 << (len(one) + len(other)).bit_length()
+    product = np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size))
+    return float(np.fft.irfft(product).max() / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+@real_ffmpeg
+@pytest.mark.parametrize("suffix", ["m4a", "aac", "mov", "3gp", "mka", "wma", "mp3", "ogg"])
+def test_what_ffmpeg_wrote(
+    tmp_path: Path, speech: np.ndarray, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = ("-c:a", "aac") if suffix == "3gp" else ()
+    path = ffmpeg("-i", CLIP, *codec, tmp_path / f"clip.{suffix}")
+    read = load_audio(path, sample_rate=RATE)
+    assert abs(len(read) - len(speech)) < 0.2 * RATE
+    assert likeness(read, speech) > 0.97
+    assert caplog.text == ""
+
+
+@real_ffmpeg
+def test_a_video(tmp_path: Path, speech: np.ndarray) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=16")
+    path = ffmpeg(*picture, "-i", CLIP, tmp_path / "clip.mp4")
+    assert likeness(load_audio(path, sample_rate=RATE), speech) > 0.97
+    with pytest.raises(AudioError, match="there is no sound in it"):
+        load_audio(ffmpeg(*picture, tmp_path / "mute.mp4"), sample_rate=RATE)
+
+
+@real_ffmpeg
+def test_a_part_through_ffmpeg(tmp_path: Path, speech: np.ndarray) -> None:
+    """The best part and any other are, to the sample, those of a file that libsndfile reads."""
+    wav = write_audio(tmp_path / "a.wav", np.concatenate([noise(50), np.tile(speech, 4)]), RATE)
+    lossless = ffmpeg("-i", wav, "-c:a", "alac", tmp_path / "a.m4a")
+    for start in (None, 0.0, 61.3, 112.0):
+        one, other = decoding.read_part(wav, start), decoding.read_part(lossless, start)
+        assert (one.start, one.duration) == (other.start, other.duration)
+        np.testing.assert_array_equal(one.samples, other.samples)
+    with pytest.raises(AudioError, match="start before that"):
+        decoding.read_part(lossless, 200)
+
+
+@real_ffmpeg
+def test_a_recording_that_breaks_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def cut(path: Path) -> np.ndarray:
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        return load_audio(path, sample_rate=RATE)
+
     with pytest.raises(AudioError, match="moov atom not found"):
-        load_audio(m4a(tmp_path), sample_rate=RATE)
+        cut(ffmpeg("-i", CLIP, tmp_path / "a.m4a"))
+    assert 5 * RATE < len(cut(ffmpeg("-i", CLIP, tmp_path / "a.aac"))) < 11 * RATE
+    assert "a.aac is damaged (" in caplog.text
+
+
+@real_ffmpeg
+def test_an_hour_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in memory nor on the disk."""
+    import tracemalloc
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    options = ("-ar", "8000", "-c:a", "pcm_mulaw")
+    hour = ffmpeg("-stream_loop", "229", "-i", CLIP, *options, tmp_path / "hour.mov")
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    tracemalloc.start()
+    part = decoding.read_part(hour, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert part.duration > 3590
+    assert len(part.samples) == 30 * 8_000
+    assert peak < 60e6
+
+
+def test_ffmpeg_ends_with_its_reader(tmp_path: Path, tiny_folder: Path) -> None:
+    """The command is terminated while a clip is decoded: here one without an end."""
+    noted = tmp_path / "pid"
+    head = r".snd\0\0\0\030\377\377\377\377\0\0\0\003\0\0\037\100\0\0\0\001"
+    fake_ffmpeg(tmp_path, f"printf '{head}'\necho $$ > '{noted}'\nexec cat /dev/zero")
+    command = [sys.executable, "-m", "mlx_audio_turbo.tts", "Hi", "--model", "tiny"]
+    child = subprocess.Popen(
+        [*command, "--ref_audio", str(m4a(tmp_path)), "--output", str(tmp_path / "out.wav")],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not noted.exists() or not noted.read_text().strip():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.terminate()
+    assert child.communicate()[1] == b"mlx_audio_turbo.tts: terminated\n"
+    while runs(noted.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def runs(pid: str) -> bool:
+    """Whether the process is there and no zombie."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True)
+    return done.stdout.strip()[:1] not in (b"", b"Z")
 
 
 def test_a_good_clip_needs_no_word(speech: np.ndarray) -> None:

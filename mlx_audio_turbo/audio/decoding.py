@@ -6,10 +6,7 @@ Dimensions: N samples, C channels, S seconds, F frames of 20 ms in a second.
 from __future__ import annotations
 
 import logging
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import AudioError, OptionError
+from . import ffmpeg
 
 if TYPE_CHECKING:
     import soundfile
@@ -53,43 +51,87 @@ def read_part(path: Path, start: float | None) -> Part:
     if start is not None and not start >= 0:
         raise OptionError(f"the part of the clip starts at {start} s; give 0 or more seconds")
     with _opened(path) as file:
+        if file is None:
+            return _through_ffmpeg(path, start)
         rate = file.samplerate
-        if not RATES[0] <= rate <= RATES[1]:
-            raise AudioError(f"{path} has {rate} samples a second; give 8,000 to 192,000")
-        if file.channels > CHANNELS:
-            raise AudioError(f"{path} has {file.channels} channels; give 1 to {CHANNELS}")
+        _check(path, rate, file.channels)
         duration = file.frames / rate
         if start is None and duration <= LONGEST_WHOLE:
             return Part(file.read(dtype="float32", always_2d=True), rate, 0.0, duration)
         if start is None:
-            start = _best_start(_levels(file, path), PART)
-            _log.warning(
-                "%s is %s long; the 30 s from %s on are taken (ref_start chooses others)",
-                *(path, _clock(duration), _clock(start)),
-            )
-        if start >= duration:
-            raise AudioError(
-                f"{path} is {_clock(duration)} long; start before that, not at {_clock(start)}"
-            )
+            frame = _frame(rate)
+            blocks = file.blocks(500 * frame, dtype="float32", always_2d=True)
+            start = _chosen(path, [_levels(block, frame) for block in blocks], duration)
+        _check_start(path, start, duration)
         file.seek(round(start * rate))
         samples = file.read(round(PART * rate), dtype="float32", always_2d=True)
         return Part(samples, rate, start, duration)
 
 
+def _through_ffmpeg(path: Path, start: float | None) -> Part:
+    """Its length is known when all of it has been decoded; a part is then decoded once more."""
+    rate, count, beginning, levels = 0, 0, [], []
+    for rate, block in ffmpeg.blocks(path):
+        _check(path, rate, block.shape[1])
+        if count <= LONGEST_WHOLE * rate:
+            beginning.append(block)
+        levels.append(_levels(block, _frame(rate)))
+        count += len(block)
+    if not count:
+        raise AudioError(f"{path} holds no samples; give another clip")
+    duration = count / rate
+    if start is None and duration <= LONGEST_WHOLE:
+        return Part(np.concatenate(beginning), rate, 0.0, duration)
+    if start is None:
+        start = _chosen(path, levels, duration)
+    _check_start(path, start, duration)
+    part = [block for _, block in ffmpeg.blocks(path, "-ss", f"{start:.6f}", "-t", f"{PART}")]
+    return Part(np.concatenate([*part, beginning[0][:0]]), rate, start, duration)
+
+
+def _check(path: Path, rate: int, channels: int) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(f"{path} has {rate} samples a second; give 8,000 to 192,000")
+    if channels > CHANNELS:
+        raise AudioError(f"{path} has {channels} channels; give 1 to {CHANNELS}")
+
+
+def _check_start(path: Path, start: float, duration: float) -> None:
+    if start >= duration:
+        raise AudioError(
+            f"{path} is {_clock(duration)} long; start before that, not at {_clock(start)}"
+        )
+
+
+def _chosen(path: Path, levels: Sequence[np.ndarray], duration: float) -> float:
+    """Where the best part begins, which is told."""
+    power = np.concatenate(levels)
+    if not np.all(np.isfinite(power)):
+        raise AudioError(f"{path} holds NaN or infinite samples; export the clip again")
+    start = _best_start(power, PART)
+    _log.warning(
+        "%s is %s long; the 30 s from %s on are taken (ref_start chooses others)",
+        *(path, _clock(duration), _clock(start)),
+    )
+    return start
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path) -> Iterator[soundfile.SoundFile | None]:
+    """The file, or None where only ffmpeg may know it."""
     import soundfile
 
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, OSError) as error:
-        if isinstance(error, OSError) or not _may_be_compressed(path):
+        if isinstance(error, OSError) or not ffmpeg.may_decode(path):
             raise AudioError(
                 f"{path} cannot be read as audio ({reason(error)}); "
                 "give a wav, flac, mp3, ogg or m4a file"
             ) from error
-        with tempfile.TemporaryDirectory() as folder:
-            yield from _through_ffmpeg(path, Path(folder) / "clip.wav")
+        file = None
+    if file is None:
+        yield None
         return
     with file:
         try:
@@ -98,48 +140,14 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
             raise AudioError(f"{path} is damaged ({reason(error)}); export it again") from error
 
 
-def _through_ffmpeg(path: Path, wav: Path) -> Iterator[soundfile.SoundFile]:
-    """AAC and its like, which libsndfile cannot decode."""
-    import soundfile
-
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        raise AudioError(
-            f"{path} needs a decoder for {path.suffix.lower() or 'its format'}: install ffmpeg, or "
-            f"convert it elsewhere to wav (with ffmpeg: ffmpeg -i {path.name} {path.stem}.wav)"
-        )
-    command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-i", str(path.absolute()), "-vn"]
-    done = subprocess.run([*command, "-c:a", "pcm_s16le", str(wav)], capture_output=True)
-    if done.returncode or not wav.exists():
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no audio in it"]
-        raise AudioError(
-            f"{path} cannot be read as audio ({lines[-1]}); give a wav, flac, mp3, ogg or m4a file"
-        )
-    with soundfile.SoundFile(wav) as file:
-        yield file
+def _frame(rate: int) -> int:
+    return round(FRAME * rate)
 
 
-def _may_be_compressed(path: Path) -> bool:
-    """By what stands in the file rather than its name: MP4 boxes, ADTS frames, Matroska, ASF."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-    return (
-        head[4:8] == b"ftyp"
-        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)
-        or head[:4] in (b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75")
-    )
-
-
-def _levels(file: soundfile.SoundFile, path: Path) -> np.ndarray:
-    """Level in dB of every 20 ms, read in blocks: an hour need not stand in memory."""
-    frame = round(FRAME * file.samplerate)
-    powers = []
-    for block in file.blocks(500 * frame, dtype="float32", always_2d=True):
-        mono = block[: len(block) // frame * frame].mean(axis=1)
-        powers.append(np.mean(mono.reshape(-1, frame).astype(np.float64) ** 2, axis=1))
-    power = np.concatenate(powers)
-    if not np.all(np.isfinite(power)):
-        raise AudioError(f"{path} holds NaN or infinite samples; export the clip again")
+def _levels(block: np.ndarray, frame: int) -> np.ndarray:
+    """Level in dB of every ``frame`` samples of (N, C), the last if it is whole."""
+    mono = block[: len(block) // frame * frame].mean(axis=1)
+    power = np.mean(mono.reshape(-1, frame).astype(np.float64) ** 2, axis=1)
     return (10 * np.log10(power + 1e-12)).astype(np.float32)
 
 
@@ -163,7 +171,8 @@ def _best_start(levels: np.ndarray, seconds: float) -> float:
 
 
 def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{seconds % 60:04.1f} min"
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{minutes:.0f}:{rest:04.1f} min"
 
 
 def reason(error: Exception) -> str:

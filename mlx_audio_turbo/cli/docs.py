@@ -41,7 +41,8 @@ mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3
 - Silence and noise after the speech are cut by level (`--no_trim` leaves them).
 - A clip longer than a minute is not taken whole: the 30 s that look most like clean speech are,
   or those from `--ref_start` on. Clips that are clipped, noisy, music, mostly silence or short are
-  used, and the command says what is wrong. m4a and aac are decoded by ffmpeg where it is installed.
+  used, and the command says what is wrong. m4a, aac, webm and the sound of a video are decoded by
+  ffmpeg where it is installed.
 - There is no `--speed`: a phase vocoder, which is what the libraries offer, blurs consonants and
   adds an echo. Change the pace of the reference clip instead, or stretch the file with a tool that
   was made for speech.
