@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 
+from . import ops
+
 T = TypeVar("T")
 Steps = Generator[T | None, None, None]
 """A generator of results; ``None`` is a step without one."""
@@ -25,6 +27,15 @@ LAST_STEP = 30.0
 """Seconds that closing waits for the step under way."""
 AHEAD = 4
 """Results that wait for a caller before its request rests."""
+
+
+def default_cache_limit() -> int:
+    """Bytes of freed buffers that MLX may keep where nobody has said how many.
+
+    On the CPU a larger cache is of no use: S3Gen and HiFT of 20 s took 12.1, 13.6, 11.4 and 11.4 s at 512,
+    256, 128 and 64 MiB, and 1.0, 0.8, 0.7 and 0.6 GB above the weights.
+    """
+    return (512 if ops.on_gpu() else 128) << 20
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ from .audio.resample import resample_soxr
 from .checks import chosen_seed, within
 from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
 from .endings import TrimOptions, WatchdogOptions
-from .engine import Engine, Steps
+from .engine import Engine, Steps, default_cache_limit
 from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
@@ -31,8 +31,6 @@ from .t3.sampling import SamplingOptions
 from .text import normalize_text
 from .voice import Voice
 
-CACHE_LIMIT = 512 * 1024**2
-"""Bytes that MLX may keep of freed buffers while a model works, unless another limit is given."""
 WATCHDOG = WatchdogOptions()
 
 
@@ -55,7 +53,7 @@ class ChatterboxTurbo:
         *,
         revision: str | None = None,
         dtype: mx.Dtype | None = None,
-        cache_limit: int = CACHE_LIMIT,
+        cache_limit: int | None = None,
     ) -> ChatterboxTurbo:
         """Load a model; without arguments the official one, which is downloaded and converted once.
 
@@ -64,16 +62,18 @@ class ChatterboxTurbo:
                 the spot, that turn text into noise and need no network.
             revision: commit of a Hub repository.
             dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
-            cache_limit: bytes that MLX may keep of freed buffers while this model works; the
-                process's own limit holds otherwise.
+            cache_limit: bytes that MLX may keep of freed buffers while this model works, by
+                default 512 MiB on a GPU and 128 MiB on the CPU; the process's own limit holds
+                otherwise.
 
         Raises:
             ModelFolderError: the folder is absent, damaged or of another kind.
             DownloadError: the Hub does not answer or does not know the name.
         """
-        engine = Engine(cache_limit=cache_limit)
+        engine = Engine(cache_limit=default_cache_limit() if cache_limit is None else cache_limit)
         try:
             loaded = engine.run(lambda: load(resolve(model, revision=revision), dtype=dtype))
+            engine.run(mx.clear_cache)  # what loading has freed is of no size that speaking wants
             return cls(loaded, engine)
         except BaseException:
             engine.close()

@@ -13,8 +13,8 @@ from typing import Any
 import mlx.core as mx
 
 from .. import blas
+from ..engine import default_cache_limit
 from ..loading import LoadedModel, load, resolve
-from ..pipeline import CACHE_LIMIT
 from . import machine, measure, streaming
 from .measure import Times, repeated
 from .peers import Peer, in_turn, kinds
@@ -27,7 +27,7 @@ SCALED = {"mlx-audio": 100, "mlx-audio-as-installed": 12}
 
 def loads(folder: Path, repeats: int) -> tuple[LoadedModel, list[float]]:
     """The model, loaded so many times one after another, and the seconds of each."""
-    mx.set_cache_limit(CACHE_LIMIT)
+    mx.set_cache_limit(default_cache_limit())
     loaded, seconds = None, []
     for _ in range(repeats):
         loaded = None
@@ -35,6 +35,7 @@ def loads(folder: Path, repeats: int) -> tuple[LoadedModel, list[float]]:
         started = time.perf_counter()
         loaded = load(folder)
         seconds.append(time.perf_counter() - started)
+    mx.clear_cache()
     assert loaded is not None
     return loaded, seconds
 

@@ -11,10 +11,10 @@ from typing import Any
 import mlx.core as mx
 
 from ..config import CLOSING_SILENCE, STOP_SPEECH, TOKENS_PER_SECOND
-from ..engine import Engine
+from ..engine import Engine, default_cache_limit
 from ..loading import LoadedModel
 from ..noise import Draws
-from ..pipeline import CACHE_LIMIT, ChatterboxTurbo
+from ..pipeline import ChatterboxTurbo
 from ..rendering import ChunkOptions, Renderer
 from .measure import Clock, voice_of
 from .workload import TEXT, Workload
@@ -30,7 +30,7 @@ def endless(loaded: LoadedModel) -> Iterator[ChatterboxTurbo]:
     bias = head.bias
     head.bias = mx.where(mx.arange(bias.size) == STOP_SPEECH, -1e9, bias)
     mx.eval(head.bias)
-    engine = Engine(cache_limit=CACHE_LIMIT)
+    engine = Engine(cache_limit=default_cache_limit())
     try:
         yield ChatterboxTurbo(loaded, engine)
     finally:
