@@ -6,6 +6,8 @@ python examples/stream_to_sound_card.py CLIP [MODEL] [--dry-run]
 import sys
 import time
 
+import numpy as np
+
 from mlx_audio_turbo import ChatterboxTurbo
 
 dry_run = "--dry-run" in sys.argv
@@ -19,14 +21,17 @@ card = None
 if not dry_run:
     import sounddevice
 
-    card = sounddevice.OutputStream(samplerate=24_000, channels=1, dtype="float32")
-    card.start()
+    card = sounddevice.OutputStream(samplerate=24_000, channels=1, dtype="float32", latency=0.2)
 
 started = time.perf_counter()
 for chunk in model.stream("It speaks before it knows how the sentence ends.", voice=voice):
     after = time.perf_counter() - started
     print(f"{after:5.2f} s: chunk {chunk.index}, {len(chunk.audio) / chunk.sample_rate:.2f} s")
     if card:
+        if chunk.index == 0:
+            card.start()
         card.write(chunk.audio[:, None])  # waits where the card is not ready for more
 if card:
+    # Stopping drops on some systems what is ready to be played: let that be silence.
+    card.write(np.zeros((7_200, 1), np.float32))
     card.stop()

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from .conftest import CLIP
+from .test_playing import Card, put_in
 
 FOLDER = Path(__file__).parents[1] / "examples"
 WRITES = {
@@ -48,6 +49,16 @@ def test_an_example(
         assert (tmp_path / written).stat().st_size > 1_000
         if written.endswith(".wav"):
             assert soundfile.info(tmp_path / written).samplerate == 24_000
+
+
+def test_to_a_sound_card(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = put_in(monkeypatch, Card())
+    path = FOLDER / "stream_to_sound_card.py"
+    monkeypatch.setattr(sys, "argv", [path.name, str(CLIP), "tiny"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert card.calls == ["start", "stop"]
+    assert len(card.sound()) > 1_000
+    assert not card.played[-1].any()
 
 
 def test_the_notebook(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

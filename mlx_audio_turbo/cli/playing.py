@@ -11,15 +11,22 @@ import numpy as np
 
 from ..errors import ExtraError
 
+_READY = 0.2
+"""Seconds that lie ready in the card. With less, a busy machine makes it crackle."""
+_PIECE = 0.05
+"""Seconds that are given to it at a time."""
+
 
 class Player:
     """Plays what it is given while more is made; leaving it waits for the end."""
 
     def __init__(self, sample_rate: int):
         self._stream = _open(sample_rate)
+        self._sample_rate = sample_rate
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue()
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._play, daemon=True)
+        self._halted = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def play(self, audio: np.ndarray) -> None:
         """Put ``audio`` (samples,) float32 behind what waits."""
@@ -28,7 +35,6 @@ class Player:
         self._queue.put(audio)
 
     def __enter__(self) -> Player:
-        self._stream.start()
         self._thread.start()
         return self
 
@@ -39,20 +45,45 @@ class Player:
         where: TracebackType | None,
     ) -> None:
         self._queue.put(None)
-        if error is None:
-            self._thread.join()
-            if self._error is not None:
-                raise self._error
+        if error is not None:
+            self._halted.set()
+        # Never closed under the thread that writes: PortAudio would crash.
+        self._thread.join()
         self._stream.close()
+        if error is None and self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._play()
+        except Exception as error:  # PortAudio's own class, known only where it is installed
+            self._error = ExtraError(f"the sound card stopped ({error})")
 
     def _play(self) -> None:
-        while (audio := self._queue.get()) is not None:
+        audio = self._queue.get()
+        if audio is None:
+            return
+        # Not before there is something to play: a card that starves complains.
+        self._stream.start()
+        while audio is not None:
+            self._write(audio)
             try:
-                self._stream.write(np.ascontiguousarray(audio[:, None]))
-            except Exception as error:  # PortAudio's own class, known only where it is installed
-                self._error = ExtraError(f"the sound card stopped ({error})")
-                return
+                audio = self._queue.get(timeout=_PIECE)
+            except queue.Empty:
+                audio = self._silence(_PIECE)
+        # Some systems drop at the end what lies ready, so let that be silence.
+        self._write(self._silence(1.5 * _READY))
         self._stream.stop()
+
+    def _write(self, audio: np.ndarray) -> None:
+        piece = round(_PIECE * self._sample_rate)
+        for start in range(0, len(audio), piece):
+            if self._halted.is_set():
+                return
+            self._stream.write(np.ascontiguousarray(audio[start : start + piece, None]))
+
+    def _silence(self, seconds: float) -> np.ndarray:
+        return np.zeros(round(seconds * self._sample_rate), np.float32)
 
 
 def _open(sample_rate: int) -> Any:
@@ -67,6 +98,9 @@ def _open(sample_rate: int) -> Any:
             f"playing needs PortAudio ({error}); install it with: sudo apt install libportaudio2"
         ) from None
     try:
-        return sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32")
+        return sounddevice.OutputStream(
+            samplerate=sample_rate, channels=1, dtype="float32", latency=_READY
+        )
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise ExtraError(f"no sound card can be opened ({error}); use --output instead") from None
+        reason = error if len(sounddevice.query_devices()) else "there is none"
+        raise ExtraError(f"no sound card can be opened ({reason}); use --output instead") from None
