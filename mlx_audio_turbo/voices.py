@@ -68,8 +68,9 @@ class VoiceLibrary:
         self.folder = Path(folder) if folder is not None else voices_folder()
 
     def names(self) -> list[str]:
-        """The names of all voices, sorted."""
-        return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}") if path.stem[0] != ".")
+        """The names of all voices, sorted; files of other names are not ours."""
+        stems = (path.stem for path in self.folder.glob(f"*{SUFFIX}"))
+        return sorted(stem for stem in stems if _NAME.fullmatch(stem))
 
     def list(self) -> list[SavedVoice]:
         """All voices by name.

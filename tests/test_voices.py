@@ -56,6 +56,15 @@ def test_names_come_sorted(voice: Voice) -> None:
     assert [saved.name for saved in library.list()] == library.names()
 
 
+def test_other_files_in_the_folder_are_left_alone(voice: Voice, folder: Path) -> None:
+    """Among them names that a shell, completing them, would run."""
+    VoiceLibrary().add("anna", voice)
+    for name in (".anna.1234", "my voice", "$(exit)", "a;b"):
+        (folder / f"{name}.safetensors").touch()
+    assert VoiceLibrary().names() == ["anna"]
+    assert len(VoiceLibrary().list()) == 1
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "x" * 65, "a\0b"])
 def test_impossible_names(voice: Voice, name: str) -> None:
     with pytest.raises(VoiceError, match="no name for a voice"):

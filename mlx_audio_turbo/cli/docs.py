@@ -68,7 +68,7 @@ eval "$(mlx_audio_turbo.tts --print_completion bash)"      # in ~/.bashrc; zsh l
 mlx_audio_turbo.tts --print_completion fish | source       # in ~/.config/fish/config.fish
 ```
 
-`mlx_audio_turbo.voices` has the same option.
+`mlx_audio_turbo.voices` has the same option. The names of kept voices are completed too.
 """
 
 
