@@ -170,6 +170,40 @@ def test_lines_are_spoken_as_they_come(tiny_folder: Path, kept: Path) -> None:
     assert child.returncode == 0
 
 
+def lines(kept: Path, content: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
+    arguments = ["-", "--stream", "--model", "tiny", "--voice", str(kept), "--max_tokens", "12"]
+    return process([*arguments, "--output", "-", "--format", "pcm", *more], stdin=content)
+
+
+def test_a_line_that_cannot_be_spoken_is_left_out(tiny_folder: Path, kept: Path) -> None:
+    """The others are as they would be after it: it has taken its seed."""
+    good = lines(kept, b"First.\nNothing at all.\nBy the by.\nLast.", "--seed", "3", "--quiet")
+    assert good.returncode == 0
+    second = lines(kept, b"Nothing at all.\n", "--seed", "4").stdout
+    third = lines(kept, b"By the by.\n", "--seed", "5").stdout
+    content = b"First.\n\n  \xc2\xa0\t\r\n...\n\xf0\x9f Caf\xe9\nLast."
+    done = lines(kept, content, "--seed", "3")
+    assert done.returncode == 0
+    assert done.stdout == good.stdout.replace(second + third, b"")
+    said = [line for line in done.stderr.decode().splitlines() if "left out" in line]
+    assert said == [
+        "line 4 is left out: the text has no letter or digit; give at least one word to say",
+        "line 5 is left out: it is not UTF-8 text (at byte 0); save it as UTF-8",
+    ]
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"...\n"])
+def test_no_line_can_be_spoken(
+    content: bytes, tmp_path: Path, tiny_folder: Path, kept: Path
+) -> None:
+    done = lines(kept, content, "--output", str(tmp_path / "out.wav"), "--format", "wav", "--quiet")
+    assert done.returncode == 2
+    assert b"standard input has no line to speak" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*out*"))
+
+
 def test_streamed_to_a_file(
     tmp_path: Path, tiny_folder: Path, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,8 @@ mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3
   mono at 24 kHz to standard output; with `--stream` sample by sample as it is made, so that
   `mlx_audio_turbo.tts - --stream --voice anna --play` speaks each line that is typed.
 - With `-` and `--stream`, line n (from 0) has the seed + n. Without `--seed` one is drawn and told.
+  Empty lines do not count. A line that cannot be spoken (only punctuation, not UTF-8) is left out:
+  the command says so, goes on with the next, and ends with exit code 0 if any line was spoken.
 - Silence and noise after the speech are cut by level (`--no_trim` leaves them).
 - A clip longer than a minute is not taken whole: the 30 s that look most like clean speech are,
   or those from `--ref_start` on. Clips that are clipped, noisy, music, mostly silence or short are

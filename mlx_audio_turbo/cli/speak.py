@@ -18,7 +18,7 @@ import numpy as np
 from .. import blas, loading, voices
 from ..audio.files import check_samples, load_audio, write_blocks
 from ..config import SAMPLE_RATE
-from ..errors import OptionError, VoiceError
+from ..errors import OptionError, TextError, VoiceError
 from ..packing import pack
 from ..pipeline import ChatterboxTurbo
 from ..speech import Speech
@@ -210,10 +210,23 @@ class Speaking:
                     yield speech.audio
 
     def _speak_lines(self, model: ChatterboxTurbo, options: dict[str, Any]) -> Iterator[np.ndarray]:
-        """Each line in its turn; line n, from 0 on, has the seed + n."""
+        """Each line in its turn; line n, from 0 on, has the seed + n.
+
+        A line that cannot be spoken must not end the run: whoever writes to it would have to know
+        what the model refuses.
+        """
         seed = options["seed"]
-        for number, line in enumerate(texts.read_lines(self._args)):
-            yield from self._stream(model, line, options | {"seed": (seed + number) % 2**64})
+        for count, line in enumerate(texts.read_lines(self._args)):
+            try:
+                yield from self._stream(
+                    model, line.text, options | {"seed": (seed + count) % 2**64}
+                )
+            except TextError as error:
+                note = f"line {line.number} is left out: {error}"
+                self._terminal.say(note)
+                self._told.notes.append(note)
+        if not self._told.segments:
+            raise TextError("standard input has no line to speak; give at least one with a word")
 
     def _stream(
         self, model: ChatterboxTurbo, text: str, options: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import OptionError, TextError
@@ -45,12 +46,29 @@ def read_text(args: argparse.Namespace) -> str:
         raise TextError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def read_lines(args: argparse.Namespace) -> Iterator[str]:
-    """The lines of standard input that hold more than spaces, each as soon as it is there."""
+@dataclass(frozen=True)
+class Line:
+    """A line of standard input that holds more than spaces; ``number`` counts all, from 1."""
+
+    number: int
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        """What it says.
+
+        Raises:
+            TextError: it is no text.
+        """
+        return _decode(self.content, "it").strip()
+
+
+def read_lines(args: argparse.Namespace) -> Iterator[Line]:
+    """Each line that is not empty, as soon as it is there."""
     _check_one(args)
-    for line in sys.stdin.buffer:
-        if text := _decode(line, "standard input").strip():
-            yield text
+    for number, content in enumerate(sys.stdin.buffer, 1):
+        if content.decode("utf-8", "replace").strip():
+            yield Line(number, content)
 
 
 def _check_one(args: argparse.Namespace) -> None:
