@@ -407,6 +407,32 @@ def test_nobody_reads(tiny_folder: Path, kept: Path) -> None:
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("more", ["--help", "--list_tags", "--print_completion=fish"])
+def test_nobody_reads_what_is_printed(more: str) -> None:
+    command = [sys.executable, "-m", "mlx_audio_turbo.tts", more]
+    unread, written = os.pipe()
+    os.close(unread)
+    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE)
+    os.close(written)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("closed", "code"), [("<&- - --quiet", 2), (">&- Hello.", 0), ("2>&- Hello.", 0)]
+)
+def test_closed_streams(
+    closed: str, code: int, tmp_path: Path, tiny_folder: Path, kept: Path
+) -> None:
+    """As under a supervisor that gives none."""
+    arguments = without(speak(tmp_path, kept), "--text")
+    line = f'exec "$0" -m mlx_audio_turbo.tts "$@" {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable, *arguments], capture_output=True)
+    assert done.returncode == code
+    assert (tmp_path / "out.wav").exists() == (code == 0)
+    assert b"of ours" not in done.stderr and b"Traceback" not in done.stderr
+    assert closed[0] != "2" or done.stdout.startswith(str(tmp_path).encode())
+
+
 def clips(folder: Path) -> dict[str, Path]:
     rng = np.random.default_rng(0)
     sounds = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..audio.files import FORMATS
 from ..loading import DEFAULT_MODEL
+from .terminal import leave_unread, open_streams
 
 EXIT_CODES = {
     0: "done",
@@ -31,6 +32,15 @@ class Parser(argparse.ArgumentParser):
         # Python's own words for choices and counts may run over lines.
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: {line}; see --help\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        open_streams()
+        file = file or sys.stderr
+        try:
+            file.write(message)
+            file.flush()
+        except BrokenPipeError:
+            sys.exit(leave_unread(file))
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
@@ -223,5 +233,5 @@ class _PrintCompletion(argparse.Action):
     ) -> NoReturn:
         from .completion import script
 
-        sys.stdout.write(script(parser, str(values)))
+        parser._print_message(script(parser, str(values)), sys.stdout)
         parser.exit(0)

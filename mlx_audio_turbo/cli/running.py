@@ -15,9 +15,9 @@ import mlx.core as mx
 
 from .. import atomic
 from ..errors import TurboError
-from .terminal import Terminal
+from .terminal import Terminal, leave_unread
 
-OURS, USAGE, INTERRUPTED, NO_READER, TERMINATED = 1, 2, 130, 141, 143
+OURS, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class Terminated(BaseException):
@@ -76,9 +76,7 @@ def _code(error: BaseException | None, terminal: Terminal, kept: Callable[[], st
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else OURS
     if isinstance(error, BrokenPipeError):
-        # Nobody reads: not even the interpreter's last flush may write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NO_READER
+        return leave_unread(sys.stdout)
     if terminal.verbose:
         traceback.print_exception(error)
     if isinstance(error, TurboError):

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
+
+NO_READER = 141
+
+
+def leave_unread(stream: TextIO) -> int:
+    """Nobody reads ``stream``: not even the interpreter's last flush may write. The exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return NO_READER
+
+
+def open_streams() -> None:
+    """Streams that whoever started us has closed are empty, and take what is written."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 class Terminal:
@@ -17,6 +33,7 @@ class Terminal:
     """
 
     def __init__(self, program: str, *, quiet: bool = False, verbose: bool = False):
+        open_streams()
         self.program, self.quiet, self.verbose = program, quiet, verbose
         self._bar: Any = None
 
