@@ -1,4 +1,4 @@
-"""A step of decoding in its two forms: the network's own, and NumPy's."""
+"""T3 in its two forms: the network's own, and NumPy's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mlx.utils import tree_map
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, gather
 from mlx_audio_turbo.t3.decoding import prefill_prefix
+from mlx_audio_turbo.t3.forward import OnHost, forward_of, on_device
 from mlx_audio_turbo.t3.model import T3
-from mlx_audio_turbo.t3.stepping import HostStep, device_step, step_of
 from tests.test_t3 import CONFIG, UPSTREAM, convert
 
 pytestmark = pytest.mark.skipif(ops.on_gpu(), reason="arrays of a GPU are not the host's")
@@ -36,46 +36,74 @@ def cache_of(model: T3, lengths: list[int]) -> KeyValueCache:
     return gather(rows)
 
 
+def rows_of(model: T3, batch: int, time: int, seed: int) -> mx.array:
+    """Embeddings (B, T, C)."""
+    return model.embed_speech(mx.random.randint(0, 6561, (batch, time), key=mx.random.key(seed)))
+
+
+@pytest.mark.parametrize("time", [1, 6])
 @pytest.mark.parametrize("lengths", [[5], [9, 9], [3, 12, 7]])
-def test_both_forms_give_the_same_scores(model: T3, lengths: list[int]) -> None:
+def test_both_forms_give_the_same_scores(model: T3, lengths: list[int], time: int) -> None:
     """Catches a mask, a position, a bias, a norm or an activation that the two do not share."""
     caches = cache_of(model, lengths), cache_of(model, lengths)
-    steps = HostStep(model), partial(device_step, model)
+    forms = OnHost(model), partial(on_device, model)
     held = list(lengths)
     for number in range(4):
-        ids = mx.random.randint(0, 6561, (len(lengths),), key=mx.random.key(number))
+        x = rows_of(model, len(lengths), time, number)
         ours, theirs = (
-            np.array(step(ids, cache, held)) for step, cache in zip(steps, caches, strict=True)
+            np.array(form(x, cache, held)) for form, cache in zip(forms, caches, strict=True)
         )
-        held = [length + 1 for length in held]
+        held = [length + time for length in held]
         assert ours.dtype == np.float32
         assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 2e-6
-    assert caches[0].offset == caches[1].offset == max(lengths) + 4
+    assert caches[0].offset == caches[1].offset == max(lengths) + 4 * time
+
+
+def test_an_empty_cache_is_filled_like_the_network_fills_it(model: T3) -> None:
+    x, caches = rows_of(model, 2, 11, 1), (model.make_cache(), model.make_cache())
+    ours, theirs = OnHost(model)(x, caches[0], [0, 0]), on_device(model, x, caches[1], [0, 0])
+    assert np.linalg.norm(np.array(ours - theirs)) / np.linalg.norm(np.array(theirs)) < 2e-6
+    for a, b in zip(caches[0].arrays, caches[1].arrays, strict=True):
+        assert np.abs(np.array(a) - np.array(b))[:, :, :11].max() < 1e-4
 
 
 def test_the_cache_grows_and_keeps_what_it_held(model: T3) -> None:
-    cache, twin = cache_of(model, [BLOCK - 3]), cache_of(model, [BLOCK - 3])
     length = BLOCK - 3
+    cache, twin = cache_of(model, [length]), cache_of(model, [length])
     for number in range(6):
-        ids = mx.array([number])
-        ours = np.array(HostStep(model)(ids, cache, [length]))
-        theirs = np.array(device_step(model, ids, twin, [length]))
+        x = rows_of(model, 1, 1, number)
+        ours = np.array(OnHost(model)(x, cache, [length]))
+        theirs = np.array(on_device(model, x, twin, [length]))
         assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 2e-6
         length += 1
     for a, b in zip(cache.arrays, twin.arrays, strict=True):
         assert np.abs(np.array(a) - np.array(b))[:, :, :length].max() < 1e-4
 
 
+def test_copies_of_a_cache_with_room_do_not_write_into_each_other(model: T3) -> None:
+    """Nor into what they are copies of, which may be continued too."""
+    form, prefix = OnHost(model), model.make_cache()
+    form(rows_of(model, 1, 5, 0), prefix, [0])
+    assert prefix.arrays[0].shape[2] > 7
+    seen = []
+    for seed in (1, 2, 1):
+        twin = prefix.copy()
+        form(rows_of(model, 1, 2, seed), twin, [5])
+        seen.append(twin)
+    form(rows_of(model, 1, 2, 3), prefix, [5])
+    first, other, again = (np.array(twin.arrays[0])[:, :, :7] for twin in seen)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other)[:, :, 5:].min() > 0
+    np.testing.assert_array_equal(first[:, :, :5], other[:, :, :5])
+
+
 def test_weights_are_not_held_twice(model: T3) -> None:
-    step = HostStep(model)
-    assert np.shares_memory(step._embeddings, np.asarray(model.speech_emb.weight))
-    assert np.shares_memory(
-        step._layers[0]._linear1._weight, np.asarray(model.tfmr.h[0].mlp.c_fc.weight)
-    )
+    linear = OnHost(model)._layers[0]._linear1
+    assert np.shares_memory(linear._weight, np.asarray(model.tfmr.h[0].mlp.c_fc.weight))
 
 
-def test_numpy_takes_the_step_of_float32_alone(model: T3) -> None:
+def test_numpy_takes_float32_alone(model: T3) -> None:
     half = T3(CONFIG)
     half.update(tree_map(lambda x: x.astype(mx.float16), model.parameters()))
-    assert isinstance(step_of(model), HostStep)
-    assert not isinstance(step_of(half), HostStep)
+    assert isinstance(forward_of(model), OnHost)
+    assert not isinstance(forward_of(half), OnHost)

@@ -27,6 +27,7 @@ class LayerCache:
         self.offset = 0
         self._keys: mx.array | None = None
         self._values: mx.array | None = None
+        self._shared = False  # whether another cache may hold these very buffers
 
     def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append (B, H, T, D) of each; gives all that is in use, (B, H, offset + T, D)."""
@@ -35,15 +36,19 @@ class LayerCache:
         self._values = _write(self._values, values, start)
         return self._keys[:, :, : self.offset], self._values[:, :, : self.offset]
 
-    def append_in_place(self) -> tuple[np.ndarray, np.ndarray]:
-        """Make room for one more position; gives all in use with it, (B, H, offset, D) each.
+    def append_in_place(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Make room for rows of this shape, (B, H, T, D); gives all in use, (B, H, offset + T, D).
 
-        The last one is the caller's to fill in: what is written there is written into this cache's
-        own arrays, of which nobody else may hold a copy.
+        The last T are the caller's to fill in: what is written there is written into this cache's
+        own arrays.
         """
-        assert self._keys is not None and self._values is not None
-        start, self.offset = self.offset, self.offset + 1
-        self._keys, self._values = _with_room(self._keys, start), _with_room(self._values, start)
+        batch, heads, time, width = rows
+        start, self.offset = self.offset, self.offset + time
+        if self._keys is None or self._shared or self.offset > self._keys.shape[2]:
+            shape = (batch, heads, self.offset + -self.offset % BLOCK, width)
+            self._keys = _moved(self._keys, start, shape)
+            self._values = _moved(self._values, start, shape)
+            self._shared = False
         keys, values = np.asarray(self._keys), np.asarray(self._values)
         return keys[:, :, : self.offset], values[:, :, : self.offset]
 
@@ -51,6 +56,7 @@ class LayerCache:
         """An independent cache that shares the buffers until one of the two writes."""
         twin = LayerCache()
         twin.offset = self.offset
+        twin._shared = self._shared = True
         # Item assignment moves an array object to new contents; the twin needs objects of its own.
         twin._keys = None if self._keys is None else self._keys[...]
         twin._values = None if self._values is None else self._values[...]
@@ -75,12 +81,12 @@ def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
     return mx.concatenate([*parts, rows, spare], axis=2)
 
 
-def _with_room(buffer: mx.array, start: int) -> mx.array:
-    """``buffer``, grown where it is full."""
-    if start < buffer.shape[2]:
-        return buffer
-    batch, heads, _, width = buffer.shape
-    return mx.concatenate([buffer, mx.zeros((batch, heads, BLOCK, width), buffer.dtype)], axis=2)
+def _moved(buffer: mx.array | None, count: int, shape: tuple[int, ...]) -> mx.array:
+    """A new buffer of ``shape`` with the first ``count`` positions of ``buffer``, then zeros."""
+    made = mx.zeros(shape)
+    if buffer is not None:
+        np.asarray(made)[:, :, :count] = np.asarray(buffer)[:, :, :count]
+    return made
 
 
 class KeyValueCache:

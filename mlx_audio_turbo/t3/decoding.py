@@ -15,9 +15,9 @@ import mlx.core as mx
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
 from .cache import KeyValueCache, gather
+from .forward import forward_of
 from .model import T3
 from .sampling import SamplingOptions, mark, sample
-from .stepping import step_of
 
 
 def prefill_prefix(model: T3, speaker: mx.array, prompt_tokens: mx.array) -> KeyValueCache:
@@ -27,8 +27,8 @@ def prefill_prefix(model: T3, speaker: mx.array, prompt_tokens: mx.array) -> Key
         speaker: (B, 256).
         prompt_tokens: (B, P), any P from 0 up.
     """
-    cache = model.make_cache()
-    model(model.prefix(speaker, prompt_tokens), cache=cache)
+    cache, embeddings = model.make_cache(), model.prefix(speaker, prompt_tokens)
+    forward_of(model)(embeddings, cache, [0] * len(embeddings))
     return cache
 
 
@@ -169,7 +169,7 @@ class Decoder:
 
     def __init__(self, model: T3, *, options: SamplingOptions | None = None, stop: bool = True):
         self._model, self._options, self._stop = model, options or SamplingOptions(), stop
-        self._step = step_of(model)
+        self._forward = forward_of(model)
         self._rows: dict[int, _Row] = {}
         self._batches: list[_Batch] = []
         self._drawn: list[tuple[list[_Row], mx.array]] = []  # dispatched, and not read
@@ -193,9 +193,10 @@ class Decoder:
         row = _Row(request.id, request.prefix.offset + text.shape[0] + 1, limit, limit)
         nothing = mx.zeros((1, self._model.config.speech_vocabulary), mx.bool_)
         batch = _Batch([row], request.prefix.copy(), start, request.key[None], nothing)
-        hidden = self._model(mx.concatenate([text, begin])[None], cache=batch.cache)
+        embeddings = mx.concatenate([text, begin])[None]
+        logits = self._forward(embeddings, batch.cache, [request.prefix.offset])
         # The start token is penalised at the first draw and no more; then, what was spoken is.
-        self._draw(batch, self._model.logits(hidden[:, -1]), spoken=mark(nothing, start))
+        self._draw(batch, logits, spoken=mark(nothing, start))
         self._rows[request.id] = row
         self._batches.append(batch)
 
@@ -255,7 +256,8 @@ class Decoder:
 
     def _advance(self, batch: _Batch) -> None:
         """One more token for each row, from the last ones."""
-        logits = self._step(batch.ids, batch.cache, [row.length for row in batch.rows])
+        embeddings = self._model.embed_speech(batch.ids[:, None])
+        logits = self._forward(embeddings, batch.cache, [row.length for row in batch.rows])
         for row in batch.rows:
             row.length += 1
         self._draw(batch, logits, spoken=batch.history)
