@@ -19,15 +19,12 @@ import os
 import struct
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import threadpoolctl
 
 _FUNCTIONS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _PREFIXES = ("", "scipy_")
@@ -51,6 +48,8 @@ class State:
 
 _state: State | None = None
 _kept: list[ctypes.CDLL] = []  # bound libraries stay loaded
+_counting = threading.Lock()
+_inside, _threads_before = 0, 1
 
 
 def load() -> State:
@@ -79,7 +78,27 @@ def library() -> str | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products that are evaluated inside take one thread each: for work that runs on several."""
+    """Products that are evaluated inside take one thread each: for work that runs on several.
+
+    The number is the whole process's: the first to come sets it, the last to go restores it.
+    """
+    global _inside, _threads_before
+    read, write = _thread_functions()
+    with _counting:
+        if not _inside:
+            _threads_before = read()
+            write(1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _inside -= 1
+            if not _inside:
+                write(_threads_before)
+
+
+def _thread_functions() -> tuple[Callable[[], int], Callable[[int], object]]:
     library = _kept[-1] if _kept else None
     for read, write in (
         ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
@@ -87,35 +106,22 @@ def one_thread() -> Iterator[None]:
         ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
     ):
         if library is not None and hasattr(library, write):
-            threads = library[read]()
-            library[write](1)
-            try:
-                yield
-            finally:
-                library[write](threads)
-            return
-    yield
-
-
-@contextmanager
-def numpy_threads() -> Iterator[None]:
-    """NumPy's products inside take a thread for each core that this process may use.
-
-    Its own BLAS would take one for each hyperthread, and in a container one for each of the host's.
-    """
-    if _THREADS_CHOSEN & set(os.environ):
-        yield
-        return
-    controller, cores = _numpy_libraries()
-    with controller.limit(limits=cores):
-        yield
+            return library[read], library[write]
+    return lambda: 1, lambda threads: None
 
 
 @cache
-def _numpy_libraries() -> tuple[threadpoolctl.ThreadpoolController, int]:
-    import threadpoolctl
+def settle_numpy() -> None:
+    """Give NumPy's own products no more threads than there are cores for this process, for good.
 
-    return threadpoolctl.ThreadpoolController().select(user_api="blas"), _cores()
+    Its BLAS takes one for each hyperthread, and in a container one for each of the host's.
+    """
+    if not _THREADS_CHOSEN & set(os.environ):
+        import threadpoolctl
+
+        for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+            if library.num_threads > _cores():
+                library.set_num_threads(_cores())
 
 
 def _load(choice: str) -> State:

@@ -18,10 +18,10 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.t3 import decoding
 from mlx_audio_turbo.t3.cache import BLOCK
 from mlx_audio_turbo.t3.decoding import Decoder, Request, decode, generate, prefill_prefix
+from mlx_audio_turbo.t3.forward import OnHost, on_device
 from mlx_audio_turbo.t3.model import T3
 from mlx_audio_turbo.t3.prefix import PrefixCache
 from mlx_audio_turbo.t3.sampling import SamplingOptions
-from mlx_audio_turbo.t3.stepping import HostStep, device_step
 from tests.test_t3 import CONFIG, GREEDY, UPSTREAM, convert
 
 CHANCE = SamplingOptions()
@@ -52,11 +52,11 @@ def model() -> T3:
 
 @pytest.fixture(params=["host", "device"], autouse=True)
 def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whichever device the tests run on, both forms of a step keep every promise."""
+    """Whichever device the tests run on, both forms of the network keep every promise."""
     if request.param == "host" and ops.on_gpu():
         pytest.skip("arrays of a GPU are not the host's")
-    form = HostStep if request.param == "host" else lambda model: partial(device_step, model)
-    monkeypatch.setattr(decoding, "step_of", form)
+    form = OnHost if request.param == "host" else lambda model: partial(on_device, model)
+    monkeypatch.setattr(decoding, "forward_of", form)
     return request.param
 
 

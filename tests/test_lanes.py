@@ -104,8 +104,7 @@ def test_ranges_make_up_the_whole(pieces: Callable[[bool], None], time: int) -> 
 
 
 def test_products_take_one_thread_and_then_what_they_took() -> None:
-    library = blas.library()
-    if library is None or not (threads := _threads()):
+    if not (threads := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     with pytest.raises(ZeroDivisionError), blas.one_thread():
         assert _threads() == 1
@@ -113,7 +112,22 @@ def test_products_take_one_thread_and_then_what_they_took() -> None:
     assert _threads() == threads
 
 
+def test_whoever_is_last_restores_the_threads() -> None:
+    """Two models at work, one leaving before the other: each saw the other's one as what it was."""
+    if not (threads := _threads()):
+        pytest.skip("no BLAS whose threads can be counted")
+    first, second = blas.one_thread(), blas.one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert _threads() == 1
+    second.__exit__(None, None, None)
+    assert _threads() == threads
+
+
 def _threads() -> int:
+    if blas.library() is None:
+        return 0
     loaded = blas._kept[-1]
     for name in ("MKL_Get_Max_Threads", "scipy_openblas_get_num_threads"):
         if hasattr(loaded, name):

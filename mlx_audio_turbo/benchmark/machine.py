@@ -80,9 +80,9 @@ def _on_device(matrices: list[mx.array], row: mx.array) -> None:
 
 
 def _on_host(matrices: list[mx.array], row: mx.array) -> None:
-    with blas.numpy_threads():
-        for matrix in matrices:
-            np.matmul(np.asarray(matrix), np.asarray(row))
+    blas.settle_numpy()
+    for matrix in matrices:
+        np.matmul(np.asarray(matrix), np.asarray(row))
 
 
 class ResidentPeak:
