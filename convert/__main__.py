@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mlx_audio_turbo.cli.options import Parser
 from mlx_audio_turbo.config import (
     NANO,
     QUANTIZATION_BITS,
@@ -31,21 +32,30 @@ _FAULTS_SHOWN = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 1 where ``verify`` finds a fault, 2 where the user can put it right."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
         return args.run(args) or 0
     except TurboError as error:
         print(f"mlx_audio_turbo.convert: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("mlx_audio_turbo.convert: interrupted", file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mlx_audio_turbo.convert", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Options of ``mlx_audio_turbo.convert``."""
+    out = Parser(
+        prog="mlx_audio_turbo.convert",
+        description="Make model folders of published checkpoints, check and publish them.",
+    )
+    commands = out.add_subparsers(required=True, metavar="COMMAND")
 
-    build = commands.add_parser("build", help="upstream checkpoint to model folder")
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        description = f"{help[0].upper()}{help[1:]}."
+        return commands.add_parser(name, help=help, description=description)
+
+    build = command("build", "make a model folder of a published checkpoint")
     build.add_argument("--model", choices=_PUBLISHED, help="which published model (default: turbo)")
     build.add_argument(
         "--source",
@@ -91,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--force", action="store_true", help="replace the folder at --output")
     build.set_defaults(run=_build)
 
-    check = commands.add_parser("verify", help="compare a model folder with its checkpoint")
-    check.add_argument("folder", type=Path, metavar="FOLDER")
+    check = command("verify", "compare a model folder with its checkpoint")
+    check.add_argument("folder", type=Path, metavar="FOLDER", help="as build wrote it")
     check.add_argument(
         "--source",
         metavar="DIR|REPO",
@@ -100,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(run=_verify)
 
-    versus = commands.add_parser(
-        "compare", help="what fewer bits change: sizes, agreement and divergence, as a table"
+    versus = command(
+        "compare", "print what fewer bits change: sizes, agreement and divergence, as a table"
     )
     versus.add_argument(
         "folders", type=Path, nargs="+", metavar="FOLDER", help="the first is the measure"
@@ -115,18 +125,18 @@ def _parser() -> argparse.ArgumentParser:
     versus.add_argument("--cards", action="store_true", help="put the table on the cards as well")
     versus.set_defaults(run=_compare)
 
-    share = commands.add_parser("publish", help="upload a model folder to the Hub; asks first")
-    share.add_argument("folder", type=Path, metavar="FOLDER")
-    share.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    share = command("publish", "upload a model folder to the Hub; asks first")
+    share.add_argument("folder", type=Path, metavar="FOLDER", help="as build wrote it")
+    share.add_argument("--repo", required=True, metavar="OWNER/NAME", help="where on the Hub")
     share.add_argument("--private", action="store_true", help="for you alone")
     share.add_argument("--yes", action="store_true", help="do not ask")
     share.set_defaults(run=_publish)
 
-    make = commands.add_parser(
-        "synthetic", help="untrained checkpoint in the upstream layout; it speaks noise"
+    make = command(
+        "synthetic", "make an untrained checkpoint in the upstream layout; it speaks noise"
     )
-    make.add_argument("--size", choices=_SIZES, required=True)
-    make.add_argument("--output", type=Path, required=True, metavar="DIR")
+    make.add_argument("--size", choices=_SIZES, required=True, help="of the networks")
+    make.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder")
     make.add_argument("--seed", type=int, default=0, help="of the weights (default: %(default)s)")
     make.add_argument(
         "--tokenizer",
@@ -136,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     make.add_argument("--force", action="store_true", help="replace the folder at --output")
     make.set_defaults(run=_synthetic)
-    return parser
+    return out
 
 
 def _build(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import select
@@ -17,6 +18,7 @@ import pytest
 from mlx_audio_turbo.cli.completion import script
 from mlx_audio_turbo.cli.docs import render
 from mlx_audio_turbo.cli.options import tts_parser, voices_parser
+from mlx_audio_turbo_convert.__main__ import parser as convert_parser
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -33,6 +35,40 @@ def test_every_option_is_documented() -> None:
         for action in parser._actions:
             for name in action.option_strings:
                 assert name in page or name in ("-h", "--help")
+
+
+def every_parser() -> list[argparse.ArgumentParser]:
+    """Those of the commands, and of theirs."""
+    found = [tts_parser(), voices_parser(), convert_parser()]
+    for parser in found:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found.extend(action.choices.values())
+    return found
+
+
+@pytest.mark.parametrize("parser", every_parser(), ids=lambda p: p.prog)
+def test_help_fits_a_terminal(parser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = parser.format_help()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "``" not in text
+    assert parser.description
+    for action in parser._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action
+
+
+def test_text_without_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["Good", "morning."], "put it in quotes"),
+        (["Good", "--bogus"], "unrecognized arguments: --bogus"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            tts_parser().parse_args(words)
+        assert caught.value.code == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("parser", [tts_parser(), voices_parser()], ids=lambda p: p.prog)

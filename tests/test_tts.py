@@ -603,18 +603,6 @@ def test_plot(tmp_path: Path, tiny_folder: Path, kept: Path) -> None:
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
-def test_help_fits_a_terminal(cache: Path) -> None:
-    out = subprocess.run(
-        [sys.executable, "-m", "mlx_audio_turbo.tts", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"COLUMNS": "80", "PATH": ""},
-    ).stdout
-    assert "--ref_audio" in out
-    assert max(map(len, out.splitlines())) <= 80
-
-
 def test_bars_go_to_a_terminal_only(
     tmp_path: Path, tiny_folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

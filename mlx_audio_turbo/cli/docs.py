@@ -95,7 +95,8 @@ def _page() -> Iterator[str]:
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
-    return (parser.usage or "%(prog)s [options]") % {"prog": parser.prog}
+    usage = (parser.usage or "%(prog)s [options]") % {"prog": parser.prog}
+    return "\n    ".join(map(str.strip, usage.splitlines()))
 
 
 def _tables(parser: argparse.ArgumentParser) -> Iterator[str]:

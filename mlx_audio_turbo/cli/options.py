@@ -19,19 +19,44 @@ EXIT_CODES = {
     141: "nobody reads the output any more",
     143: "terminated",
 }
-_EPILOG = "Exit codes: " + ". ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + "."
+_EXAMPLES = {
+    "tts": (
+        'mlx_audio_turbo.tts "Good morning." --ref_audio clip.wav --output hello.wav',
+        "mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3",
+        'mlx_audio_turbo.tts "Good morning." --ref_audio clip.wav --play --stream',
+    ),
+    "voices": (
+        'mlx_audio_turbo.voices add anna clip.wav --consent "Anna, by mail, 3 May"',
+        'mlx_audio_turbo.tts "Good morning." --voice anna',
+    ),
+}
+
+
+def _epilog(command: str) -> str:
+    lines = [f"  {line}" for line in _EXAMPLES[command]]
+    codes = [f"  {code:<4} {text}" for code, text in EXIT_CODES.items()]
+    return "\n".join(["examples:", *lines, "", "exit codes:", *codes])
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the whole usage."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]
+        kwargs |= {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         # Python's own words for choices and counts may run over lines.
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: {line}; see --help\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        found, rest = self.parse_known_args(args, namespace)
+        if rest and getattr(found, "words", None) and not any(word[:1] == "-" for word in rest):
+            self.error("the text is more than one argument; put it in quotes")
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found
 
     def _print_message(self, message: str, file: Any = None) -> None:
         open_streams()
@@ -60,9 +85,10 @@ def tts_parser() -> argparse.ArgumentParser:
     """Options of ``mlx_audio_turbo.tts``."""
     out = Parser(
         prog="mlx_audio_turbo.tts",
-        usage="%(prog)s TEXT (--voice NAME | --ref_audio CLIP) [options]",
+        usage="%(prog)s TEXT (--voice NAME | --ref_audio CLIP) [options]\n"
+        "       %(prog)s --file FILE --voice NAME [options]",
         description="Speak a text in the voice of a clip, with Chatterbox Turbo on MLX.",
-        epilog=_EPILOG,
+        epilog=_epilog("tts"),
     )
     what = out.add_argument_group("what to say")
     what.add_argument(
@@ -71,7 +97,9 @@ def tts_parser() -> argparse.ArgumentParser:
     what.add_argument("--text", help="the same as an option; tags like [laugh] are performed")
     what.add_argument("--file", metavar="FILE", help="a text file in UTF-8, of any length")
     who = out.add_argument_group("who speaks")
-    who.add_argument("--voice", metavar="NAME|FILE", help="a kept voice (mlx_audio_turbo.voices)")
+    who.add_argument(
+        "--voice", metavar="NAME|FILE", help="a voice that is kept: see mlx_audio_turbo.voices"
+    )
     who.add_argument("--ref_audio", metavar="CLIP", help="a clip of the voice, more than 5 s")
     _add_clip_options(who)
     who.add_argument("--save_voice", metavar="FILE", help="keep the clip's voice in a file as well")
@@ -81,41 +109,47 @@ def tts_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--output",
         metavar="PATH",
-        help="file, folder, or - for standard output (speech.wav, none with --play)",
+        help="file, folder, or - for standard output (default: speech.wav, none with --play)",
     )
     where.add_argument(
-        "--format", choices=FORMATS, help="kind of file, where the name does not tell (wav)"
+        "--format",
+        choices=FORMATS,
+        help="kind of file, unless the name tells (default: wav)",
     )
-    where.add_argument("--play", action="store_true", help="play it (extra: play)")
+    where.add_argument("--play", action="store_true", help="play it (wants mlx-audio-turbo[play])")
     where.add_argument(
         "--stream",
         action="store_true",
-        help="give audio as it is made; with - each line of input is spoken as it comes",
+        help="give audio as it is made; with - as TEXT, speak each line as it comes",
     )
     where.add_argument(
         "--resume", action="store_true", help="go on with a long text that was interrupted"
     )
     where.add_argument("--restart", action="store_true", help="begin an interrupted long text anew")
     where.add_argument(
-        "--plot", metavar="IMAGE", help="draw what was spoken, the first minute (extra: plot)"
+        "--plot",
+        metavar="IMAGE",
+        help="draw its first minute (wants mlx-audio-turbo[plot])",
     )
     where.add_argument(
-        "--watermark", action="store_true", help="mark it with Perth (extra: watermark)"
+        "--watermark",
+        action="store_true",
+        help="put Perth's mark in (wants mlx-audio-turbo[watermark])",
     )
 
-    draw = out.add_argument_group("how to draw")
+    draw = out.add_argument_group("how tokens are drawn")
     draw.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same audio")
     numbers: list[tuple[str, str, type, float, str]] = [
         ("--temperature", "X", float, 0.8, "0 takes the likeliest token"),
-        ("--top_k", "N", int, 1000, "draw among the N likeliest"),
-        ("--top_p", "X", float, 0.95, "draw among those that hold this share"),
-        ("--repetition_penalty", "X", float, 1.2, "1 for none"),
-        ("--max_tokens", "N", int, 1000, "of a segment; 25 are one second"),
-        ("--batch_size", "N", int, 4, "segments of a long text that are made together"),
+        ("--top_k", "N", int, 1000, "among the N likeliest"),
+        ("--top_p", "X", float, 0.95, "among those that make up this share"),
+        ("--repetition_penalty", "X", float, 1.2, "against repetition; 1 for none"),
+        ("--max_tokens", "N", int, 1000, "at most, a segment; 25 are one second"),
+        ("--batch_size", "N", int, 4, "segments that are made together"),
     ]
     for name, metavar, kind, default, text in numbers:
         draw.add_argument(
-            name, metavar=metavar, type=kind, default=default, help=f"{text} (%(default)s)"
+            name, metavar=metavar, type=kind, default=default, help=f"{text} (default: %(default)s)"
         )
 
     end = out.add_argument_group("long text and endings")
@@ -123,10 +157,10 @@ def tts_parser() -> argparse.ArgumentParser:
         ("--sentence_pause", 0.2, "seconds between segments"),
         ("--paragraph_pause", 0.7, "seconds between paragraphs"),
         ("--trim_margin", 0.2, "seconds kept past the last speech"),
-        ("--trim_threshold", -35.0, "dB below the speech that count as silence"),
+        ("--trim_threshold", -35.0, "silence is so many dB below speech"),
     ):
         end.add_argument(
-            name, metavar="X", type=float, default=default, help=f"{text} (%(default)s)"
+            name, metavar="X", type=float, default=default, help=f"{text} (default: %(default)s)"
         )
     end.add_argument("--no_trim", action="store_true", help="keep what comes after the speech")
 
@@ -146,14 +180,20 @@ def voices_parser() -> argparse.ArgumentParser:
     out = Parser(
         prog="mlx_audio_turbo.voices",
         description="Keep voices by name: made once of a clip, then used without it.",
-        epilog=_EPILOG,
+        epilog=_epilog("voices"),
     )
     _add_completion(out)
     commands = out.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    add = commands.add_parser("add", help="make a voice of a clip and keep it")
-    add.add_argument("name", metavar="NAME")
-    add.add_argument("clip", metavar="CLIP", help="more than 5 s; 10 to 15 s of one speaker")
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        description = f"{help[0].upper()}{help[1:]}."
+        return commands.add_parser(name, help=help, description=description)
+
+    add = command("add", "make a voice of a clip and keep it")
+    add.add_argument("name", metavar="NAME", help="what to call it: letters, digits and . _ + -")
+    add.add_argument(
+        "clip", metavar="CLIP", help="more than 5 s; 10 to 15 s of one speaker are best"
+    )
     add.add_argument("--consent", metavar="NOTE", default="", help="who allowed it, and how")
     _add_clip_options(add)
     _add_model(add)
@@ -161,29 +201,29 @@ def voices_parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="take the place of a voice of this name"
     )
 
-    show = commands.add_parser("list", help="the names, dates and clips of all voices")
-    show.add_argument("--names", action="store_true", help="names only")
+    show = command("list", "print the names, dates and clips of all voices")
+    show.add_argument("--names", action="store_true", help="print the names only, a line each")
     _add_json(show)
 
-    one = commands.add_parser("show", help="all that is known of a voice")
-    one.add_argument("name", metavar="NAME|FILE")
+    one = command("show", "print all that is known of a voice")
+    one.add_argument("name", metavar="NAME|FILE", help="a kept voice, or the file of any")
     _add_json(one)
 
-    remove = commands.add_parser("remove", help="delete a voice")
-    remove.add_argument("name", metavar="NAME")
+    remove = command("remove", "delete a voice")
+    remove.add_argument("name", metavar="NAME", help="of a kept voice")
 
-    export = commands.add_parser("export", help="copy a voice to a file or into a folder")
-    export.add_argument("name", metavar="NAME")
-    export.add_argument("path", metavar="PATH")
+    export = command("export", "copy a voice to a file or into a folder")
+    export.add_argument("name", metavar="NAME", help="of a kept voice")
+    export.add_argument("path", metavar="PATH", help="the new file, or a folder")
 
-    take = commands.add_parser("import", help="take a voice from a file")
-    take.add_argument("path", metavar="FILE")
-    take.add_argument("--name", metavar="NAME", help="the name of the file, if absent")
+    take = command("import", "keep a voice that comes as a file")
+    take.add_argument("path", metavar="FILE", help="as export or Voice.save wrote it")
+    take.add_argument("--name", metavar="NAME", help="what to call it (default: as the file)")
     take.add_argument(
         "--replace", action="store_true", help="take the place of a voice of this name"
     )
-    for command in (add, show, one, remove, export, take):
-        _add_talk(command)
+    for each in (add, show, one, remove, export, take):
+        _add_talk(each)
     return out
 
 
@@ -194,15 +234,22 @@ def _add_model(out: _Options) -> None:
     out.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="folder, Hub id, or 'tiny' (untrained, offline) (%(default)s)",
+        help="folder, Hub id, or 'tiny': untrained, made on the spot (default: %(default)s)",
     )
 
 
 def _add_clip_options(out: _Options) -> None:
     out.add_argument(
-        "--ref_start", metavar="SECONDS", type=float, help="take 30 s of the clip from here on"
+        "--ref_start",
+        metavar="SECONDS",
+        type=float,
+        help="of a long clip, take 30 s from here (default: best)",
     )
-    out.add_argument("--no_loudness", action="store_true", help="take the clip as loud as it is")
+    out.add_argument(
+        "--no_loudness",
+        action="store_true",
+        help="leave the clip as loud as it is",
+    )
 
 
 def _add_talk(out: _Options) -> None:
@@ -211,7 +258,7 @@ def _add_talk(out: _Options) -> None:
 
 
 def _add_json(out: _Options) -> None:
-    out.add_argument("--json", action="store_true", help="as JSON")
+    out.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_completion(out: _Options) -> None:
