@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import mlx.core as mx
 import pytest
@@ -132,7 +133,7 @@ def test_many_callers(engine: Engine) -> None:
     def call(i: int) -> None:
         def steps():
             for j in range(20):
-                yield int((mx.ones((8, 8)) * (100 * i + j)).max().item())
+                yield cast(int, (mx.ones((8, 8), mx.int32) * (100 * i + j)).max().item())
 
         results[i] = list(engine.stream(steps))
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -53,7 +54,8 @@ def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
 
 def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
     loaded = load(tiny_folder, dtype=mx.bfloat16)
-    assert {array.dtype for _, array in tree_flatten(loaded.networks.parameters())} == {mx.bfloat16}
+    named = cast(list[tuple[str, mx.array]], tree_flatten(loaded.networks.parameters()))
+    assert {array.dtype for _, array in named} == {mx.bfloat16}
 
 
 def test_missing_tensor(folder: Path) -> None:

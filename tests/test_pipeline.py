@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -185,10 +186,10 @@ def test_bad_samples_are_refused(model: ChatterboxTurbo) -> None:
     ],
 )
 def test_bad_options_are_refused(
-    model: ChatterboxTurbo, voice: Voice, options: dict, error: type[Exception]
+    model: ChatterboxTurbo, voice: Voice, options: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        model.generate(TEXT, **({"voice": voice} | options))
+        model.generate(TEXT, **{"voice": voice, **options})
 
 
 def test_empty_text_is_refused(model: ChatterboxTurbo, voice: Voice) -> None:

@@ -262,7 +262,7 @@ def test_asyncio(model: ChatterboxTurbo, voice: Voice) -> None:
         return speech.audio
 
     async def both() -> list[np.ndarray]:
-        return await asyncio.gather(speak(1), speak(2), speak(1))
+        return list(await asyncio.gather(speak(1), speak(2), speak(1)))
 
     first, second, again = asyncio.run(both())
     np.testing.assert_array_equal(first, again)

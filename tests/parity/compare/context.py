@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -79,7 +80,7 @@ def load_network(
         names = [name for name in file.keys() if name.startswith(source_prefix)]  # noqa: SIM118
         shapes = {
             target_prefix + name: tuple(array.shape)
-            for name, array in tree_flatten(module.parameters())
+            for name, array in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
         }
         plan = conversion.plan(rules, names)
         loaded = [
