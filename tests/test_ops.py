@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 
@@ -111,6 +112,22 @@ def test_snake(form: str) -> None:
     assert relative(ops.snake(mx.array(x), mx.array(alpha)), exact) < 2e-7
     still = ops.snake(mx.array(x), mx.zeros(8))
     assert relative(still, wide) < 1e-7
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="MLX compiles for the CPU with g++")
+def test_the_kernels_of_a_gpu_compile_and_serve_every_shape(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if form == "own":
+        pytest.skip("a GPU has MLX's forms")
+    monkeypatch.setattr(elementwise, "on_gpu", lambda: True)
+    for shape in ((1, 7, 12), (3, 5, 12)):
+        x, alpha = draw(*shape, seed=1), np.abs(draw(12, seed=2)) + 0.3
+        for name in ("silu", "gelu", "gelu_tanh", "mish", "elu"):
+            function, exact = ACTIVATIONS[name]
+            assert relative(function(mx.array(x)), exact(x.astype(np.float64))) < 1e-6
+        exact = x + np.sin(alpha.astype(np.float64) * x) ** 2 / alpha
+        assert relative(ops.snake(mx.array(x), mx.array(alpha)), exact) < 1e-6
 
 
 def test_snake_far_out_stays_finite(form: str) -> None:

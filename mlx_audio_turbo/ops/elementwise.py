@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
 
 import mlx.core as mx
 
-from .device import in_blocks, slow_functions
+from .device import in_blocks, on_gpu, slow_functions
 
 # e ** x = (e ** 64) ** (x / 64): of all powers e ** (2 ** n), this one's logarithm suffers least
 # from rounding to float32 (6e-10), and x / 64 is exact.
@@ -23,6 +25,17 @@ _FOURTH_ROOT = (
 _HALF_SINE = (-5.980522126421615, 18.205790262464706, -22.136273783638075)
 _HALF_SINE_SCALE = -0.1114641
 _ROUNDER = 1.5 * 2**23  # added and taken away again, rounds a float32 below 2 ** 22
+
+
+def _one_kernel(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    """``function`` as a single kernel on a GPU. For the CPU, MLX would have to find a compiler."""
+    compiled = mx.compile(function, shapeless=True)
+
+    @wraps(function)
+    def suited(*arrays: mx.array) -> mx.array:
+        return compiled(*arrays) if on_gpu() else function(*arrays)
+
+    return suited
 
 
 def power_of_e(steps: mx.array) -> mx.array:
@@ -49,13 +62,23 @@ def sigmoid(x: mx.array) -> mx.array:
 
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x): 176 M values/s, by ``mx.sigmoid`` 58."""
-    return x / (power_of_e(x * -STEP) + 1) if slow_functions(x) else x * mx.sigmoid(x)
+    return x / (power_of_e(x * -STEP) + 1) if slow_functions(x) else _silu(x)
+
+
+@_one_kernel
+def _silu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(x)
 
 
 def gelu(x: mx.array) -> mx.array:
     """x times the normal distribution's cumulative: the exact form, 148 M values/s, by erf 36."""
     if slow_functions(x):
         return in_blocks(_gelu_by_polynomial, x)
+    return _gelu(x)
+
+
+@_one_kernel
+def _gelu(x: mx.array) -> mx.array:
     return x * (1 + mx.erf(x * 0.7071067811865476)) * 0.5
 
 
@@ -72,6 +95,11 @@ def gelu_tanh(x: mx.array) -> mx.array:
         # 0.5 (1 + tanh(u)) = 1 / (1 + exp(-2 u)): 155 M values/s, by tanh 53.
         slope = -2 * 0.7978845608028654 * STEP
         return x / (power_of_e(x * (mx.square(x) * (slope * 0.044715) + slope)) + 1)
+    return _gelu_tanh(x)
+
+
+@_one_kernel
+def _gelu_tanh(x: mx.array) -> mx.array:
     return 0.5 * x * (1 + mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
 
 
@@ -79,6 +107,11 @@ def mish(x: mx.array) -> mx.array:
     """x * tanh(softplus(x)) (Misra, 2019): 101 M values/s, by tanh 26."""
     if slow_functions(x):
         return in_blocks(_mish_by_power, x)
+    return _mish(x)
+
+
+@_one_kernel
+def _mish(x: mx.array) -> mx.array:
     return x * mx.tanh(mx.logaddexp(x, mx.array(0, x.dtype)))
 
 
@@ -89,6 +122,7 @@ def _mish_by_power(x: mx.array) -> mx.array:
     return x * (weight / (weight + 2))
 
 
+@_one_kernel
 def elu(x: mx.array) -> mx.array:
     """x where positive, else exp(x) - 1."""
     return mx.maximum(x, 0) + mx.expm1(mx.minimum(x, 0))
@@ -101,12 +135,15 @@ def leaky_relu(x: mx.array, slope: float) -> mx.array:
 
 def snake(x: mx.array, alpha: mx.array) -> mx.array:
     """x + sin(alpha x) ** 2 / alpha, with ``alpha`` one number per channel (Ziyin et al., 2020)."""
-    scale = 1 / (alpha + 1e-9)
     if slow_functions(x):
-        turns, scale = alpha * (1 / math.pi), scale * (-4 * _HALF_SINE_SCALE**2)
+        turns, scale = alpha * (1 / math.pi), (-4 * _HALF_SINE_SCALE**2) / (alpha + 1e-9)
         return in_blocks(lambda block: block + _sine_squared(block * turns) * scale, x)
-    wave = mx.sin(alpha * x)
-    return x + wave * wave * scale
+    return _snake(x, alpha)
+
+
+@_one_kernel
+def _snake(x: mx.array, alpha: mx.array) -> mx.array:
+    return x + mx.square(mx.sin(alpha * x)) / (alpha + 1e-9)
 
 
 def _sine_squared(turns: mx.array) -> mx.array:
