@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from mlx_audio_turbo.config import START_SPEECH, T3Config, from_dict, to_dict
 from mlx_audio_turbo.t3.decoding import generate
+from mlx_audio_turbo.t3.forward import Forward, forward_of, on_device
 from mlx_audio_turbo.t3.model import T3
 from mlx_audio_turbo.t3.sampling import SamplingOptions, filter_logits
 from mlx_audio_turbo_convert import rules as conversion
@@ -53,7 +55,7 @@ def _model_rows(
     stage: str, model: T3, reference: Mapping[str, np.ndarray], *, small: bool
 ) -> Iterator[Row]:
     inputs = sequence(to_dict(model.config), small=small)
-    hidden, logits = _forced(model, inputs)
+    hidden, logits = _forced(model, inputs, forward_of(model))
     expected = reference["logits"]
     ours = thin(logits, small=small)
     yield Row(stage, "deviation of the reference's logits", float(reference["spread"]), 1.0, True)
@@ -64,6 +66,11 @@ def _model_rows(
     yield Row(stage, "logits, prefill", relative(ours[0], expected[0]), 1e-5)
     steps = [relative(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)]
     yield Row(stage, f"logits, worst of {len(steps)} cached steps", max(steps), 1e-5)
+    _, network = _forced(model, inputs, partial(on_device, model))
+    steps = [
+        relative(a, b) for a, b in zip(thin(network, small=small)[1:], expected[1:], strict=True)
+    ]
+    yield Row(stage, "the same by MLX's own form", max(steps), 1e-5)
     other = float(np.sum(logits.argmax(axis=1) != reference["likeliest"]))
     yield Row(stage, "likeliest id, other at steps", other, 0)
     tokens = generate(
@@ -81,9 +88,8 @@ def _model_rows(
     yield Row(stage, f"{inputs.greedy} greedy tokens, differing", differing, 0)
 
 
-def _forced(model: T3, inputs: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _forced(model: T3, inputs: Sequence, forward: Forward) -> tuple[np.ndarray, np.ndarray]:
     """Hidden states of the prefill (T, C); logits after it and after each forced token (n, V)."""
-    cache = model.make_cache()
     embeddings = mx.concatenate(
         [
             model.prefix(mx.array(inputs.speaker)[None], mx.array(inputs.prompt)[None]),
@@ -92,12 +98,12 @@ def _forced(model: T3, inputs: Sequence) -> tuple[np.ndarray, np.ndarray]:
         ],
         axis=1,
     )
-    first = hidden = model(embeddings, cache=cache)
-    logits = [np.array(model.logits(hidden[0, -1]))]
+    cache = model.make_cache()
+    logits = [np.array(forward(embeddings, cache, [0])[0])]
     for token in inputs.forced.tolist():
-        hidden = model(model.embed_speech(mx.array([[token]])), cache=cache)
-        logits.append(np.array(model.logits(hidden[0, -1])))
-    return np.array(first[0]), np.stack(logits)
+        x = model.embed_speech(mx.array([[token]]))
+        logits.append(np.array(forward(x, cache, [cache.offset])[0]))
+    return np.array(model(embeddings)[0]), np.stack(logits)
 
 
 def _half_row(model: T3, *, small: bool) -> Row:
