@@ -19,7 +19,9 @@ EXTRAS = $(if $(BACKEND),$(BACKEND),)
 .PHONY: speak test check stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
-# and the untrained tiny one, which says so, where it does not.
+# and the untrained tiny one, which says so, where it does not. The text goes through the environment,
+# because neither make nor the shell may take quotes and dollars in it for theirs.
+speak: export SPOKEN = $(value TEXT)
 speak: $(VENV)/.installed
 	@model="$(MODEL)"; \
 	if [ -z "$$model" ]; then \
@@ -27,7 +29,7 @@ speak: $(VENV)/.installed
 	  then model=ResembleAI/chatterbox-turbo; \
 	  else model=tiny; echo "The Hub does not answer: speaking with the untrained model 'tiny'."; fi; \
 	fi; \
-	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" --ref_audio "$(CLIP)" --text "$(TEXT)" --output "$(OUT)"
+	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" --ref_audio "$(CLIP)" --text "$$SPOKEN" --output "$(OUT)"
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -q

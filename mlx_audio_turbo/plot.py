@@ -6,6 +6,7 @@ Dimensions: N samples, T frames of 20 ms, M mels, K tokens.
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ _PITCHES = (60.0, 500.0)
 _CLEAR = 0.5
 """Normalised autocorrelation from which a frame counts as voiced."""
 _HEIGHTS = (2, 3, 2, 0.8)
+_DPI = 110
 IMAGES = (".png", ".svg", ".pdf", ".jpg")
 
 
@@ -49,9 +51,7 @@ def compare(
         raise AudioError("there is nothing to draw; give at least one speech")
     path = check_image(path) if path is not None else None
     check_installed()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1 + 8 * len(speeches), 7.5), layout="constrained")
+    figure = _figure(1 + 8 * len(speeches), 7.5)
     axes: Any = figure.subplots(
         4,
         len(speeches),
@@ -66,7 +66,7 @@ def compare(
     if path is not None:
         try:
             with replacing(path) as part:
-                figure.savefig(part, dpi=110)
+                figure.savefig(part, dpi=_DPI)
         except OSError as error:
             raise AudioError(
                 f"{path} cannot be written ({error.strerror}); choose another place"
@@ -100,6 +100,20 @@ def check_image(path: str | Path) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise AudioError(f"no image can be written at {path}; choose another place")
     return path
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    class SpeechFigure(Figure):
+        """A notebook would print a figure that pyplot did not make as a line of text."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=_DPI)
+            return file.getvalue()
+
+    return SpeechFigure(figsize=(width, height), layout="constrained")
 
 
 def _column(axes: Sequence[Axes], speech: Speech, label: str, *, first: bool) -> None:

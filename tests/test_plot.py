@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,12 @@ def test_mel_of_a_tone() -> None:
     mel = plot._log_mel(plot._frames(tone), 24_000)
     assert mel.shape == (51, 80)
     assert abs(mel[25].argmax() + 0.5 - plot._hz_to_band(1_000)) <= 1
+
+
+def test_a_notebook_shows_it(speech: Speech) -> None:
+    """As IPython asks for it: by this method, where pyplot has not taken care of figures."""
+    figure: Any = speech.plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
