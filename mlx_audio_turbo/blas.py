@@ -25,6 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threadpoolctl
 
 _FUNCTIONS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _PREFIXES = ("", "scipy_")
@@ -49,7 +53,8 @@ class State:
 _state: State | None = None
 _kept: list[ctypes.CDLL] = []  # bound libraries stay loaded
 _counting = threading.Lock()
-_inside, _threads_before = 0, 1
+_inside = 0
+_threads_before: dict[threadpoolctl.LibController, int] = {}
 
 
 def load() -> State:
@@ -78,16 +83,16 @@ def library() -> str | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products that are evaluated inside take one thread each: for work that runs on several.
+    """Products inside, MLX's and NumPy's, take one thread each: for work that runs on several.
 
-    The number is the whole process's: the first to come sets it, the last to go restores it.
+    The numbers are the whole process's: the first to come sets them, the last to go restores them.
     """
-    global _inside, _threads_before
-    read, write = _thread_functions()
+    global _inside
     with _counting:
         if not _inside:
-            _threads_before = read()
-            write(1)
+            for library in _libraries():
+                _threads_before[library] = library.num_threads or 1
+                library.set_num_threads(1)
         _inside += 1
     try:
         yield
@@ -95,33 +100,16 @@ def one_thread() -> Iterator[None]:
         with _counting:
             _inside -= 1
             if not _inside:
-                write(_threads_before)
-
-
-def _thread_functions() -> tuple[Callable[[], int], Callable[[int], object]]:
-    library = _kept[-1] if _kept else None
-    for read, write in (
-        ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
-        ("openblas_get_num_threads", "openblas_set_num_threads"),
-        ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
-    ):
-        if library is not None and hasattr(library, write):
-            return library[read], library[write]
-    return lambda: 1, lambda threads: None
+                for library in _libraries():
+                    library.set_num_threads(_threads_before[library])
 
 
 @cache
-def settle_numpy() -> None:
-    """Give NumPy's own products no more threads than there are cores for this process, for good.
+def _libraries() -> list[threadpoolctl.LibController]:
+    """Every BLAS that the process has loaded by now and whose threads can be set."""
+    import threadpoolctl  # only a model at work wants it
 
-    Its BLAS takes one for each hyperthread, and in a container one for each of the host's.
-    """
-    if not _THREADS_CHOSEN & set(os.environ):
-        import threadpoolctl
-
-        for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
-            if library.num_threads > _cores():
-                library.set_num_threads(_cores())
+    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 def _load(choice: str) -> State:
@@ -188,7 +176,7 @@ def _use(path: str) -> str:
     if not _THREADS_CHOSEN & set(os.environ):
         # One thread for each core: left alone, OpenBLAS starts one for each hyperthread, and in a
         # container one for each of the host's.
-        library[f"{prefix}openblas_set_num_threads"](_cores())
+        library[f"{prefix}openblas_set_num_threads"](cores())
     threads = library[f"{prefix}openblas_get_num_threads"]()
     return f"OpenBLAS ({name}, {threads} thread{'s' if threads != 1 else ''})"
 
@@ -249,7 +237,8 @@ def _write(address: int, value: int) -> None:
     ctypes.c_uint64.from_address(address).value = value
 
 
-def _cores() -> int:
+@cache
+def cores() -> int:
     """Physical cores that this process may use, by its affinity and its container's quota."""
     usable = os.sched_getaffinity(0)
     siblings = set()

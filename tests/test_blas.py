@@ -77,7 +77,7 @@ def test_unusable_choice_is_named_with_the_remedy() -> None:
 @linux
 def test_thread_count_follows_the_environment_else_the_cores() -> None:
     assert "1 thread)" in run(REPORT, "openblas", OPENBLAS_NUM_THREADS="1")
-    cores = blas._cores()
+    cores = blas.cores()
     assert 1 <= cores <= len(os.sched_getaffinity(0))
     assert f"{cores} thread" in run(REPORT, "openblas")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_map
 
-from mlx_audio_turbo import ops
+from mlx_audio_turbo import blas, ops
 from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, gather
 from mlx_audio_turbo.t3.decoding import prefill_prefix
 from mlx_audio_turbo.t3.forward import OnHost, forward_of, on_device
@@ -98,8 +98,23 @@ def test_copies_of_a_cache_with_room_do_not_write_into_each_other(model: T3) -> 
 
 
 def test_weights_are_not_held_twice(model: T3) -> None:
-    linear = OnHost(model)._layers[0]._linear1
-    assert np.shares_memory(linear._weight, np.asarray(model.tfmr.h[0].mlp.c_fc.weight))
+    layer, block = OnHost(model)._layers[0], model.tfmr.h[0]
+    for share in layer._feed_forward:
+        assert np.shares_memory(share._weight1, np.asarray(block.mlp.c_fc.weight))
+        assert np.shares_memory(share._weight2, np.asarray(block.mlp.c_proj.weight))
+    for share in layer._attention:
+        assert all(np.shares_memory(w, np.asarray(block.attn.c_attn.weight)) for w, _ in share._qkv)
+        assert np.shares_memory(share._out, np.asarray(block.attn.c_proj.weight))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 64])
+def test_any_number_of_cores_may_share_the_work(
+    model: T3, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blas, "cores", lambda: cores)
+    x, cache, twin = rows_of(model, 2, 3, 1), model.make_cache(), model.make_cache()
+    ours, theirs = OnHost(model)(x, cache, [0, 0]), on_device(model, x, twin, [0, 0])
+    assert np.linalg.norm(np.array(ours - theirs)) / np.linalg.norm(np.array(theirs)) < 2e-6
 
 
 def test_numpy_takes_float32_alone(model: T3) -> None:

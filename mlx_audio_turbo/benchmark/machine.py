@@ -80,7 +80,6 @@ def _on_device(matrices: list[mx.array], row: mx.array) -> None:
 
 
 def _on_host(matrices: list[mx.array], row: mx.array) -> None:
-    blas.settle_numpy()
     for matrix in matrices:
         np.matmul(np.asarray(matrix), np.asarray(row))
 
