@@ -109,6 +109,7 @@ class Renderer:
             x_vector=self._x_vector,
             noise=mx.concatenate(noise, axis=1),
             final=final,
+            settle=mx.async_eval,
         )[:, self._given - first :]
         if self._held is not None:
             mel = _blend(self._held, mel)

@@ -286,13 +286,23 @@ def test_the_document_keeps_what_stands_around_the_figures(tmp_path: Path) -> No
     outcome = acceptance.Outcome(reached={"whole": 0.9, "load": 1.5})
     stages: dict[str, float] = dict.fromkeys((*STAGES, "whole"), 2.0)
     outcome.times = {"ours": stages, "reference": stages}
-    acceptance.write(path, acceptance.document(outcome, 5))
+    acceptance.write(path, acceptance.BEGIN, acceptance.END, acceptance.document(outcome, 5))
     text = path.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nold\n" not in text
     assert "| PyTorch reference |" in text and "| ≤ 1.2 x | ≤ 0.8 x | 0.9 x | ok |" in text
     assert "missing" in text
-    acceptance.write(path, "again")
+    acceptance.write(path, acceptance.BEGIN, acceptance.END, "again")
     assert path.read_text() == f"before\n{acceptance.BEGIN}\n\nagain\n\n{acceptance.END}\nafter\n"
+
+
+def test_the_readme_has_a_row_for_each_implementation() -> None:
+    outcome = acceptance.Outcome(machine="a processor, 2 cores")
+    stages: dict[str, float] = dict.fromkeys((*STAGES, "whole"), 2.0)
+    outcome.times = {"ours": stages, "mlx-audio": stages}
+    outcome.reached = {"first audio": 0.2, "load": 1.5, "memory": 0.7}
+    text = acceptance.short(outcome)
+    assert "| mlx-audio, same BLAS | 2.0 s | 2.0 s | 2.0 s | 2.0 s | 2.0 s | 0.2 |" in text
+    assert "a processor, 2 cores" in text and "0.7 GB" in text
 
 
 def test_every_peer_is_known_to_command_and_acceptance() -> None:

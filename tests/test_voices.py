@@ -112,6 +112,19 @@ def test_damage(voice: Voice, folder: Path) -> None:
         VoiceLibrary(blocked / "voices").add("anna", voice)
 
 
+def test_one_damaged_file_does_not_hide_the_others(
+    voice: Voice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = VoiceLibrary()
+    library.add("anna", voice)
+    broken = library.add("broken", voice)
+    broken.path.write_bytes(broken.path.read_bytes()[:100])
+    assert main(["list"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("anna") and "broken" not in out
+    assert "broken.safetensors" in err and err.count("\n") == 1
+
+
 def test_the_users_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLX_AUDIO_TURBO_VOICES")
     assert voices_folder().parts[-2:] == ("mlx_audio_turbo", "voices")

@@ -36,11 +36,12 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument(
         "--against",
+        metavar="PEER",
         choices=PEERS,
         action="append",
         default=[],
-        help="run this implementation in turn with ours, in its own environment "
-        "(`make benchmark-peers` sets them up); may be given more than once",
+        help=f"run {', '.join(PEERS[:-1])} or {PEERS[-1]} in turn with ours, in an environment of "
+        "its own (`make benchmark-peers` sets them up); may be given more than once",
     )
     out.add_argument(
         "--checkpoint",

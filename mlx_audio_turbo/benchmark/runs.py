@@ -68,17 +68,15 @@ def own(model: str | Path, seconds: float, repeats: int) -> dict[str, Any]:
         utterance = workload(loaded.config, seconds)
         warm_up(loaded)
 
-        def utterance_times() -> Times:
-            return measure.utterance_times(loaded, utterance, inside=True)
-
-        stages = medians(repeated(utterance_times, repeats))
+        times = repeated(lambda: measured(loaded, utterance, inside=True), repeats)
+        stages = medians(times)
     figures = _figures(loaded, utterance, stages, repeats, weights, peak.bytes)
     t3 = loaded.networks.t3
     return {
         **figures,
         # The first may have found the files on the disk and not in memory.
         "load": min(loading),
-        "decoding": decoding(loaded, utterance, stages["T3 decode"]),
+        "decoding": decoding(loaded, utterance, times),
         "second_sentence": second_sentence(loaded, utterance, repeats),
         "streaming": streaming.streaming(loaded, utterance, repeats=min(repeats, 3)),
         "voice": medians(repeated(lambda: measure.voice_encoding(loaded), repeats)),
@@ -114,20 +112,31 @@ def _figures(
     }
 
 
-def decoding(loaded: LoadedModel, utterance: Workload, seconds: float) -> dict[str, float]:
-    """What ``seconds`` for an utterance's tokens come to, against the memory's speed."""
+def measured(loaded: LoadedModel, utterance: Workload, *, inside: bool = False) -> Times:
+    """One utterance by stage; ``memory`` is T3 decode as it would be if it only read the weights.
+
+    The memory's speed is that of the same moment: machines that are shared have no other.
+    """
+    times = measure.utterance_times(loaded, utterance, inside=inside)
+    bytes_read = measure.weight_bytes_per_step(loaded.networks.t3) * (utterance.decoded - 1)
+    return {**times, "memory": [bytes_read / machine.bandwidth(loaded.dtype)]}
+
+
+def decoding(loaded: LoadedModel, utterance: Workload, times: Times) -> dict[str, float]:
+    """What :func:`measured` found of decoding, against the memory's speed."""
     t3 = loaded.networks.t3
-    weights = measure.weight_bytes_per_step(t3)
-    rate = (utterance.decoded - 1) / seconds
-    speed = machine.bandwidth(loaded.dtype)
+    steps, weights = utterance.decoded - 1, measure.weight_bytes_per_step(t3)
+    rate, bound = steps / median(times["T3 decode"]), steps / median(times["memory"])
     return {
         "tokens_per_second": rate,
         "milliseconds_per_token": 1e3 / rate,
         "weight_bytes": weights,
         "cache_bytes": measure.cache_bytes_per_step(t3, utterance, loaded.dtype),
-        "bandwidth": speed,
-        "bound": speed / weights,
-        "share_of_bound": rate * weights / speed,
+        "bandwidth": bound * weights,
+        "bound": bound,
+        "share_of_bound": median(
+            alone / spent for alone, spent in zip(times["memory"], times["T3 decode"], strict=True)
+        ),
     }
 
 
@@ -162,7 +171,7 @@ def beside(
         warm_up(loaded)
         other.utterance(4, 8, 8, 8)
         ours, theirs = in_turn(
-            [lambda: measure.utterance_times(loaded, utterance), lambda: other.whole(utterance)],
+            [lambda: measured(loaded, utterance), lambda: other.whole(utterance)],
             repeats,
         )
         return ours, theirs, other.versions
@@ -187,7 +196,7 @@ def against(
             )
     if not ours:
         warm_up(loaded)
-        ours = repeated(lambda: measure.utterance_times(loaded, utterance), repeats)
+        ours = repeated(lambda: measured(loaded, utterance), repeats)
     return {
         "machine": machine.describe(),
         "versions": versions,

@@ -12,6 +12,7 @@ from typing import Any
 from .. import loading
 from ..audio.files import load_audio
 from ..config import SAMPLE_RATE
+from ..errors import VoiceError
 from ..voice import Voice
 from ..voices import SavedVoice, VoiceLibrary, find
 from .options import underscored, voices_parser
@@ -63,13 +64,19 @@ def _list(args: argparse.Namespace, terminal: Terminal) -> None:
     if args.names:
         print("".join(f"{name}\n" for name in library.names()), end="")
         return
-    saved = library.list()
+    saved, damaged = [], False
+    for name in library.names():
+        try:
+            saved.append(library.get(name))
+        except VoiceError as error:  # the others can be listed all the same
+            damaged = True
+            terminal.error(str(error))
     if args.json:
         print(json.dumps([_values(each) for each in saved], indent=2))
-    elif not saved:
+    elif not (saved or damaged):
         terminal.say(f"no voices in {library.folder}; make one with: add NAME CLIP")
     else:
-        width = max(len(each.name) for each in saved)
+        width = max((len(each.name) for each in saved), default=0)
         for each in saved:
             print(
                 f"{each.name:{width}}  {each.created[:10]:10}  {each.family}  {each.clip}".rstrip()

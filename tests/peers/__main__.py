@@ -32,6 +32,8 @@ from mlx_audio_turbo_convert.synthetic import write_checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"
+README = ROOT / "README.md"
+README_MARKS = "<!-- performance: made by `make benchmark-peers` -->", "<!-- end of performance -->"
 SEED = 20_26
 SECONDS = 10.0
 LENGTHS = (5.0, 10.0, 20.0, 40.0)
@@ -64,6 +66,7 @@ class Outcome:
     """What has been measured so far.
 
     times: of an utterance by stage, for each implementation; versions: what each of them runs.
+    machine: processor and cores.
     nano: a sentence for the document.
     """
 
@@ -73,6 +76,7 @@ class Outcome:
     lengths: list[dict[str, Any]] = field(default_factory=list)
     decoding: dict[str, float] = field(default_factory=dict)
     primitives: int = 0
+    machine: str = ""
     nano: str = ""
 
     def rows(self) -> list[Row]:
@@ -105,7 +109,7 @@ class Bench:
         out.reached["audio"] = ratio(ours, theirs, "S3Gen", "HiFT")
         self._keep("reference", theirs, versions)
         self._keep("ours", ours, {})
-        out.decoding = runs.decoding(self.loaded, self.utterance, out.times["ours"]["T3 decode"])
+        out.decoding = runs.decoding(self.loaded, self.utterance, ours)
         out.reached["bound"] = out.decoding["share_of_bound"]
 
     def ported(self) -> None:
@@ -217,11 +221,39 @@ def document(outcome: Outcome, repeats: int) -> str:
     return "\n\n".join(parts)
 
 
-def write(path: Path, text: str) -> None:
-    """Put the text between the two marks of the document."""
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def short(outcome: Outcome) -> str:
+    """The part of README.md that is made anew: each implementation in a row."""
+    kept, reached = outcome.times, outcome.reached
+    titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
+    rows = [
+        [
+            titles[name],
+            *(f"{kept[name][stage]:.1f} s" for stage in STAGES),
+            f"{kept[name]['whole']:.1f} s",
+            f"{kept[name]['whole'] / SECONDS:.1f}",
+        ]
+        for name in titles
+        if name in kept
+    ]
+    parts = [
+        f"Ten seconds of speech on a CPU ({outcome.machine}), float32, behind ten of prompt:",
+        markdown(["", *STAGES, "whole", "real-time factor"], rows),
+    ]
+    if "first audio" in reached:
+        parts.append(
+            f"Streaming, the first audio is there after {reached['first audio']:.0%} of that time. "
+            f"Loading takes {reached['load']:.1f} s, and {reached['memory']:.1f} GB above the "
+            "weights are the most that 40 s of speech want."
+        )
+    parts.append("Every figure, and how to measure it again: [performance](docs/performance.md).")
+    return "\n\n".join(parts)
+
+
+def write(path: Path, begin: str, end: str, text: str) -> None:
+    """Put the text between the two marks of the page."""
+    before, rest = path.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def main() -> int:
@@ -247,6 +279,8 @@ def main() -> int:
     kept = args.work / "performance.json"
     outcome = Outcome(**json.loads(kept.read_text())) if args.keep else Outcome()
     outcome.reached["load"] = min(seconds)
+    described = machine.describe()
+    outcome.machine = f"{described['processor']}, {described['device'].removeprefix('CPU, ')}"
     if "reference" not in args.parts and "ours" not in outcome.times:
         parser.error("the other parts are compared with `reference`: name it too, or --keep it")
     utterance = workload(loaded.config, SECONDS)
@@ -261,7 +295,8 @@ def main() -> int:
     print(table(outcome.rows()))
     print(f"{time.perf_counter() - started:.0f} s in all")
     if not args.dry:
-        write(DOCUMENT, document(outcome, args.repeats))
+        write(DOCUMENT, BEGIN, END, document(outcome, args.repeats))
+        write(README, *README_MARKS, short(outcome))
         if outcome.lengths:
             draw(outcome.lengths, DOCUMENT.with_suffix(".png"))
     return 0 if all(row.passed for row in outcome.rows()) else 1
