@@ -28,6 +28,8 @@ LOOKAHEAD = 10
 """Mel frames that streaming withholds from the vocoder's output; see ``Vocoder.push``."""
 BLEND = 4
 """Mel frames over which one chunk gives way to the next."""
+LIKE = 0.75
+"""How long an utterance is at least of the longest that it is rendered together with."""
 HELD = TOKEN_LOOKAHEAD + (LOOKAHEAD + BLEND) // FRAMES_PER_TOKEN
 """Tokens that are known before the audio of a token can be given, 0.4 s of speech."""
 
@@ -88,7 +90,7 @@ class Renderer:
 
     def _pieces(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
         if final:
-            tokens = [*tokens, *[SILENCE] * CLOSING_SILENCE]
+            tokens = _closed(tokens)
         mel = self._mel(tokens, final=final)
         if mel is not None:
             yield from self._vocoder.push(mel, final=final, lookahead=LOOKAHEAD)
@@ -98,16 +100,13 @@ class Renderer:
         start = 0
         if self._given:
             start = max(0, self._given // FRAMES_PER_TOKEN - self._window)
-        known, first = self._prompt_mel.shape[1], FRAMES_PER_TOKEN * start
-        frames = FRAMES_PER_TOKEN * (len(tokens) - start)
-        noise = [self._draws.flow(0, known, self._mels)]
-        noise.append(self._draws.flow(known + first, frames, self._mels))
+        first = FRAMES_PER_TOKEN * start
         mel = self._flow(
-            mx.array(np.asarray(tokens[start:], np.int32))[None],
+            _row(tokens[start:]),
             prompt_tokens=self._prompt_tokens,
             prompt_mel=self._prompt_mel,
             x_vector=self._x_vector,
-            noise=mx.concatenate(noise, axis=1),
+            noise=self._noise(first, FRAMES_PER_TOKEN * len(tokens) - first),
             final=final,
             settle=mx.async_eval,
         )[:, self._given - first :]
@@ -119,6 +118,75 @@ class Renderer:
         self._held = mel[:, settled:]
         self._given += settled
         return mel[:, :settled]
+
+    def _noise(self, first: int, frames: int) -> mx.array:
+        """Of the prompt's frames and of ``frames`` of speech from ``first`` on, (1, n, mels)."""
+        known = self._prompt_mel.shape[1]
+        prompt = self._draws.flow(0, known, self._mels)
+        return mx.concatenate([prompt, self._draws.flow(known + first, frames, self._mels)], axis=1)
+
+
+def push_together(
+    renderers: Sequence[Renderer], tokens: Sequence[Sequence[int]]
+) -> list[list[np.ndarray]]:
+    """What ``push(tokens, final=True)`` gives of whole utterances, for each its pieces.
+
+    Their mel is made together, padded to the longest behind prompts of one length; each gets what
+    it would get alone. The vocoder takes them one by one, in blocks that bound its memory.
+
+    Raises:
+        ValueError: the prompts differ in length.
+    """
+    if len({renderer._prompt_mel.shape[1] for renderer in renderers}) > 1:
+        raise ValueError("prompts of several lengths cannot be rendered together")
+    closed = [_closed(some) for some in tokens]
+    counts = [FRAMES_PER_TOKEN * len(some) for some in closed]
+    noise = [each._noise(0, count) for each, count in zip(renderers, counts, strict=True)]
+    with blas.one_thread():
+        mel = renderers[0]._flow(
+            _padded([_row(some) for some in closed]),
+            prompt_tokens=mx.concatenate([renderer._prompt_tokens for renderer in renderers]),
+            prompt_mel=mx.concatenate([renderer._prompt_mel for renderer in renderers]),
+            x_vector=mx.concatenate([renderer._x_vector for renderer in renderers]),
+            noise=_padded(noise),
+            lengths=mx.array([len(some) for some in closed]),
+            settle=mx.async_eval,
+        )
+        return [
+            list(renderer._vocoder.push(mel[row : row + 1, :count], final=True))
+            for row, (renderer, count) in enumerate(zip(renderers, counts, strict=True))
+        ]
+
+
+def _padded(rows: Sequence[mx.array]) -> mx.array:
+    """Rows (1, n, ...) of several lengths as one array, zeros at the right."""
+    longest = max(row.shape[1] for row in rows)
+    ends = [[(0, 0), (0, longest - row.shape[1])] + [(0, 0)] * (row.ndim - 2) for row in rows]
+    return mx.concatenate([mx.pad(row, end) for row, end in zip(rows, ends, strict=True)])
+
+
+def alike(utterances: Sequence[tuple[Renderer, Sequence[int]]]) -> list[list[int]]:
+    """The indices of those that are worth rendering together: of like length and prompt."""
+    groups: list[list[int]] = []
+    sizes = [(renderer._prompt_mel.shape[1], len(tokens)) for renderer, tokens in utterances]
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+        prompt, length = sizes[index]
+        if groups:
+            other, longest = sizes[groups[-1][0]]
+            if other == prompt and length >= LIKE * longest:
+                groups[-1].append(index)
+                continue
+        groups.append([index])
+    return groups
+
+
+def _closed(tokens: Sequence[int]) -> list[int]:
+    return [*tokens, *[SILENCE] * CLOSING_SILENCE]
+
+
+def _row(tokens: Sequence[int]) -> mx.array:
+    """(1, T)."""
+    return mx.array(np.asarray(tokens, np.int32))[None]
 
 
 def _blend(old: mx.array, new: mx.array) -> mx.array:

@@ -17,13 +17,15 @@ from functools import reduce
 import mlx.core as mx
 import numpy as np
 
+from . import ops
 from .checks import within
 from .config import SAMPLE_RATE, SPEECH_CODES
 from .endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
+from .in_order import InOrder
 from .networks import Networks
 from .noise import Draws, fold
 from .packing import PauseOptions, Segment, split_again
-from .rendering import ChunkOptions, Renderer
+from .rendering import ChunkOptions, Renderer, alike, push_together
 from .t3.decoding import Decoder, Request
 from .t3.prefix import PrefixCache
 from .t3.sampling import SamplingOptions
@@ -132,6 +134,15 @@ class _Utterance:
         return self.watchdog.feed(token) if self.watchdog else None
 
 
+def rendered_together(options: SpeakingOptions) -> int:
+    """How many utterances that have ended are rendered together.
+
+    On a GPU as many as are decoded together: short ones leave it idle. On the CPU each for itself:
+    its cores are busy with one, and the first is there the sooner. Streams wait for nobody.
+    """
+    return options.batch_size if ops.on_gpu() and options.chunks is None else 1
+
+
 class Speaker:
     """The loop over one call's tasks."""
 
@@ -147,13 +158,15 @@ class Speaker:
         self._options, self._clock = options, clock
         self._decoder = Decoder(networks.t3, options=options.sampling)
         self._active: dict[int, _Utterance] = {}
+        self._ended: list[tuple[_Utterance, tuple[str, ...]]] = []  # and not rendered
+        self._together = rendered_together(options)
         self._again: deque[Task] = deque()
         self._ids = 0
 
     def speak(self, tasks: Iterable[Task]) -> Iterator[Piece | None]:
         """Pieces in the order of the tasks; None between the steps that give none."""
         waiting = iter(tasks)
-        order = _InOrder()
+        order = InOrder()
         more = True
         while True:
             while more and len(self._active) < self._options.batch_size:
@@ -167,6 +180,8 @@ class Speaker:
                     continue
                 self._begin(task)
             if not self._active:
+                for piece in self._render_ended():
+                    yield from order.give(piece)
                 return
             started = time.perf_counter()
             drawn = self._decoder.step()
@@ -214,13 +229,13 @@ class Speaker:
         )
         self._active[self._ids] = utterance
 
-    def _take(self, number: int, token: int | None, order: _InOrder) -> Iterator[Piece]:
+    def _take(self, number: int, token: int | None, order: InOrder) -> Iterator[Piece]:
         """What a token (None at the end) makes possible."""
         utterance, options = self._active[number], self._options
         if token is None:
             del self._active[number]
             if len(utterance.tokens) < options.max_tokens:
-                yield self._finish(utterance, ())
+                yield from self._finish(utterance, ())
                 return
             note = f"reached the limit of {options.max_tokens} tokens"
             yield from self._too_long(utterance, note, order)
@@ -240,7 +255,7 @@ class Speaker:
             if audio:
                 yield Piece(utterance.task, np.concatenate(audio), last=False)
 
-    def _too_long(self, utterance: _Utterance, note: str, order: _InOrder) -> Iterator[Piece]:
+    def _too_long(self, utterance: _Utterance, note: str, order: InOrder) -> Iterator[Piece]:
         task = utterance.task
         parts = split_again(task.segment) if self._options.max_tokens >= MAX_TOKENS else []
         if len(parts) > 1 and not utterance.given:
@@ -252,7 +267,7 @@ class Speaker:
             order.split(task, tasks)
             self._again.extend(tasks)
             return
-        yield self._finish(utterance, (f"{note} and ends there",))
+        yield from self._finish(utterance, (f"{note} and ends there",))
 
     def _astray(self, utterance: _Utterance, verdict: Verdict) -> Iterator[Piece]:
         task = utterance.task
@@ -261,15 +276,32 @@ class Speaker:
             self._again.appendleft(replace(task, attempt=task.attempt + 1))
             return
         del utterance.tokens[max(1, verdict.start) :]
-        yield self._finish(utterance, (f"ran astray ({verdict}) and ends there",))
+        yield from self._finish(utterance, (f"ran astray ({verdict}) and ends there",))
 
-    def _finish(self, utterance: _Utterance, notes: tuple[str, ...]) -> Piece:
-        started = time.perf_counter()
-        rest = list(utterance.renderer.push(utterance.spoken, final=True))
-        self._clock.time("audio", started)
+    def _finish(self, utterance: _Utterance, notes: tuple[str, ...]) -> Iterator[Piece]:
         for note in notes:
             log.warning("%r %s", _short(utterance.task), note)
-        return self._close(utterance.task, utterance.given, rest, notes, tuple(utterance.tokens))
+        self._ended.append((utterance, notes))
+        if len(self._ended) >= self._together:
+            yield from self._render_ended()
+
+    def _render_ended(self) -> Iterator[Piece]:
+        """The rest of the audio of all that have ended."""
+        ended, self._ended = self._ended, []
+        for group in alike([(utterance.renderer, utterance.spoken) for utterance, _ in ended]):
+            started = time.perf_counter()
+            some = [ended[index] for index in group]
+            if len(some) == 1:
+                rests = [list(some[0][0].renderer.push(some[0][0].spoken, final=True))]
+            else:
+                rests = push_together(
+                    [utterance.renderer for utterance, _ in some],
+                    [utterance.spoken for utterance, _ in some],
+                )
+            self._clock.time("audio", started)
+            for (utterance, notes), rest in zip(some, rests, strict=True):
+                tokens = tuple(utterance.tokens)
+                yield self._close(utterance.task, utterance.given, rest, notes, tokens)
 
     def _close(
         self,
@@ -294,35 +326,6 @@ class Speaker:
                 audio = fade_out(audio[:keep], sample_rate=SAMPLE_RATE)
         pause = np.zeros(round(options.pauses.after(task.segment) * SAMPLE_RATE), np.float32)
         return Piece(task, np.concatenate([audio, pause]), last=True, tokens=tokens, notes=notes)
-
-
-class _InOrder:
-    """Holds pieces back until all that comes before them is complete."""
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[int, tuple[int, ...]], list[Piece]] = {}
-        self._complete: set[tuple[int, tuple[int, ...]]] = set()
-
-    def begin(self, task: Task) -> None:
-        self._open.setdefault(task.place, [])
-
-    def split(self, task: Task, parts: list[Task]) -> None:
-        """``parts`` take the place of ``task``."""
-        del self._open[task.place]
-        for part in parts:
-            self.begin(part)
-
-    def give(self, piece: Piece) -> Iterator[Piece]:
-        self._open[piece.task.place].append(piece)
-        if piece.last:
-            self._complete.add(piece.task.place)
-        for place in sorted(self._open):
-            yield from self._open[place]
-            self._open[place] = []
-            if place not in self._complete:
-                return
-            del self._open[place]
-            self._complete.remove(place)
 
 
 def _short(task: Task) -> str:

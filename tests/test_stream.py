@@ -5,18 +5,26 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_audio_turbo import AudioChunk, ChatterboxTurbo, ChunkOptions, OptionError, TextError, Voice
+from mlx_audio_turbo import (
+    AudioChunk,
+    ChatterboxTurbo,
+    ChunkOptions,
+    OptionError,
+    TextError,
+    Voice,
+    speaking,
+)
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.hift.f0 import F0Predictor
 from mlx_audio_turbo.noise import Draws
 from mlx_audio_turbo.packing import PauseOptions
-from mlx_audio_turbo.rendering import HELD, Renderer
+from mlx_audio_turbo.rendering import HELD, Renderer, alike, push_together
 from mlx_audio_turbo.vocoding import REACH, Vocoder
 
 from .conftest import CLIP
@@ -208,10 +216,19 @@ def test_long_text_is_spoken_in_segments(model: ChatterboxTurbo, voice: Voice) -
     assert [chunk.is_last for chunk in chunks] == [False, True]
 
 
+@pytest.mark.parametrize("rendered", ["each", "together"])
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_a_batch_gives_each_what_it_would_get_alone(
-    model: ChatterboxTurbo, voice: Voice, odd_voice: Voice, batch_size: int
+    model: ChatterboxTurbo,
+    voice: Voice,
+    odd_voice: Voice,
+    batch_size: int,
+    rendered: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Whichever way the device would have it rendered."""
+    if rendered == "together":
+        monkeypatch.setattr(speaking, "rendered_together", lambda options: options.batch_size)
     texts = ["Hello there.", "What a long and winding sentence this one is.", "Oh!", LONG]
     voices = [voice, odd_voice, voice, odd_voice]
     together = list(
@@ -225,6 +242,34 @@ def test_a_batch_gives_each_what_it_would_get_alone(
         np.testing.assert_array_equal(speech.tokens, alone.tokens)
         assert len(speech.audio) == len(alone.audio)
         assert snr(speech.audio, alone.audio) >= 50
+
+
+def test_utterances_of_like_length_and_prompt_are_rendered_together(
+    model: ChatterboxTurbo, voice: Voice, odd_voice: Voice
+) -> None:
+    voices = [voice, odd_voice, voice, voice, voice, odd_voice]
+    tokens = [[i % 50 for i in range(count)] for count in (20, 20, 16, 4, 19, 15)]
+    s3gen = model._networks.s3gen
+
+    def renderers() -> list[Renderer]:
+        return [Renderer(s3gen, v, Draws(mx.random.key(i))) for i, v in enumerate(voices)]
+
+    groups = alike(list(zip(renderers(), tokens, strict=True)))
+    assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 5], [3]]
+
+    def both() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        one, many = renderers(), renderers()
+        for group in groups:
+            made = push_together([many[i] for i in group], [tokens[i] for i in group])
+            for i, pieces in zip(group, made, strict=True):
+                alone = list(one[i].push(tokens[i], final=True))
+                yield np.concatenate(pieces), np.concatenate(alone)
+
+    for together, alone in on_engine(model, lambda: list(both())):
+        assert len(together) == len(alone)
+        assert snr(together, alone) >= 50
+    with pytest.raises(ValueError, match="several lengths"):
+        on_engine(model, lambda: push_together(renderers()[:2], tokens[:2]))
 
 
 def test_results_of_a_batch_come_as_soon_as_in_order(model: ChatterboxTurbo, voice: Voice) -> None:
