@@ -20,7 +20,7 @@ from mlx_audio_turbo_convert.synthetic import write_checkpoint
 
 from .compare.context import Context
 from .rows import Row
-from .table import render, write_docs
+from .table import BEGIN, END, SHORT_MARKS, markdown, render, short, write_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -102,7 +102,8 @@ def main() -> int:
     missed = [row for row in rows if not row.passed]
     print(f"{len(rows)} figures, {len(missed)} missed, {time.perf_counter() - start:.0f} s")
     if set(args.parts) == set(PARTS) and args.checkpoint is None:
-        write_docs(ROOT / "docs" / "parity.md", rows)
+        write_docs(ROOT / "docs" / "parity.md", BEGIN, END, markdown(rows))
+        write_docs(ROOT / "README.md", *SHORT_MARKS, short(rows))
     return 1 if missed else 0
 
 
