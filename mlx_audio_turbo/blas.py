@@ -25,14 +25,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import threadpoolctl
 
 _FUNCTIONS = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")
 _PREFIXES = ("", "scipy_")
 _THREADS_CHOSEN = {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+_THREAD_FUNCTIONS = [
+    (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+    for prefix in _PREFIXES
+    for suffix in ("", "64_")
+] + [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]
 _REMEDY = (
     "Matrix products use the BLAS inside MLX's wheel, about 60 times slower than OpenBLAS: "
     "`pip install scipy` or `pip install mkl` brings a fast one"
@@ -54,7 +55,7 @@ _state: State | None = None
 _kept: list[ctypes.CDLL] = []  # bound libraries stay loaded
 _counting = threading.Lock()
 _inside = 0
-_threads_before: dict[threadpoolctl.LibController, int] = {}
+_threads_before: list[int] = []
 
 
 def load() -> State:
@@ -90,9 +91,9 @@ def one_thread() -> Iterator[None]:
     global _inside
     with _counting:
         if not _inside:
+            _threads_before[:] = [library.read() for library in _libraries()]
             for library in _libraries():
-                _threads_before[library] = library.num_threads or 1
-                library.set_num_threads(1)
+                library.write(1)
         _inside += 1
     try:
         yield
@@ -100,16 +101,35 @@ def one_thread() -> Iterator[None]:
         with _counting:
             _inside -= 1
             if not _inside:
-                for library in _libraries():
-                    library.set_num_threads(_threads_before[library])
+                for library, threads in zip(_libraries(), _threads_before, strict=True):
+                    library.write(threads)
+
+
+@dataclass(frozen=True)
+class _Threads:
+    """How to read and set the number of a BLAS library's threads."""
+
+    read: Callable[[], int]
+    write: Callable[[int], object]
 
 
 @cache
-def _libraries() -> list[threadpoolctl.LibController]:
-    """Every BLAS that the process has loaded by now and whose threads can be set."""
+def _libraries() -> list[_Threads]:
+    """Every BLAS that the process has loaded by now and whose threads can be set.
+
+    threadpoolctl finds them. It sets them too, but for the first thread that asks it to and for no
+    other, and an engine is a thread of its own.
+    """
     import threadpoolctl  # only a model at work wants it
 
-    return threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    found = []
+    for each in threadpoolctl.threadpool_info():
+        library = ctypes.CDLL(each["filepath"])
+        for read, write in _THREAD_FUNCTIONS:
+            if hasattr(library, write):
+                found.append(_Threads(library[read], library[write]))
+                break
+    return found
 
 
 def _load(choice: str) -> State:

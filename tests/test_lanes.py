@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import mlx.core as mx
@@ -109,6 +110,24 @@ def test_products_take_one_thread_and_then_what_they_took() -> None:
     with pytest.raises(ZeroDivisionError), blas.one_thread():
         assert _threads() == 1
         raise ZeroDivisionError
+    assert _threads() == threads
+
+
+def test_every_thread_of_the_process_may_ask_for_it() -> None:
+    if not (threads := _threads()):
+        pytest.skip("no BLAS whose threads can be counted")
+    seen: list[int] = []
+
+    def ask() -> None:
+        with blas.one_thread():
+            seen.extend(library.read() for library in blas._libraries())
+
+    for _ in range(2):
+        ask()
+        other = threading.Thread(target=ask)
+        other.start()
+        other.join()
+    assert len(seen) >= 4 and set(seen) == {1}
     assert _threads() == threads
 
 
