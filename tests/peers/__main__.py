@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -240,11 +241,12 @@ def short(outcome: Outcome) -> str:
         markdown(["", *STAGES, "whole", "real-time factor"], rows),
     ]
     if "first audio" in reached:
-        parts.append(
+        said = (
             f"Streaming, the first audio is there after {reached['first audio']:.0%} of that time. "
             f"Loading takes {reached['load']:.1f} s, and {reached['memory']:.1f} GB above the "
             "weights are the most that 40 s of speech want."
         )
+        parts.append(textwrap.fill(said, 100))
     parts.append("Every figure, and how to measure it again: [performance](docs/performance.md).")
     return "\n\n".join(parts)
 
