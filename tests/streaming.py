@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import mlx.core as mx
 import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, ChunkOptions
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, TURBO
+from mlx_audio_turbo.hift.f0 import F0Predictor
 from mlx_audio_turbo.noise import Draws
 from mlx_audio_turbo.rendering import LOOKAHEAD, Renderer
 from mlx_audio_turbo.vocoding import REACH, Vocoder
@@ -33,6 +37,21 @@ def smooth_mel(frames: int) -> np.ndarray:
     centre = 20 + 10 * np.sin(2 * np.pi * 0.7 * time)
     mel = -6 + 4 * np.exp(-(((bins - centre) / 8) ** 2)) + np.sin(2 * np.pi * 0.3 * time)
     return mel[None].astype(np.float32)
+
+
+@contextmanager
+def steady_f0() -> Iterator[None]:
+    """While it is open, F0 follows the level of each frame alone, and is the same in every piece.
+
+    Products of other sizes give the predictor's F0 another last bit, and that is a phase after some
+    seconds: what is compared is else the rounding of F0, and not how pieces are joined.
+    """
+
+    def steady(_: F0Predictor, mel: mx.array) -> mx.array:
+        return 250 + 20 * mel.mean(axis=-1)
+
+    with mock.patch.object(F0Predictor, "__call__", steady):
+        yield
 
 
 def seam_step(audio: np.ndarray, seams: list[int]) -> float:
@@ -60,13 +79,17 @@ def vocoder_rows(model: ChatterboxTurbo) -> list[Row]:
 
     whole = np.concatenate(model._engine.run(lambda: vocode((300,), REACH)))
     streamed = np.concatenate(model._engine.run(lambda: vocode(cuts, LOOKAHEAD)))
-    exact = np.concatenate(model._engine.run(lambda: vocode(cuts, REACH)))
+    with steady_f0():
+        exact, same = (
+            np.concatenate(model._engine.run(lambda parts=parts: vocode(parts, REACH)))
+            for parts in (cuts, (300,))
+        )
     seams = [int(at - LOOKAHEAD) * SAMPLES_PER_FRAME for at in np.cumsum(cuts)[:-1]]
     inner = slice(AROUND, -AROUND)
     return [
         Row("vocoder", "samples over or under the whole", abs(len(streamed) - len(whole)), 0),
         Row("vocoder", "SNR away from the ends, dB", snr(streamed[inner], whole[inner]), 40, True),
-        Row("vocoder", "the same at full reach, dB", snr(exact, whole), 90, True),
+        Row("vocoder", "the same at full reach, dB", snr(exact, same), 90, True),
         Row("vocoder", "step at a seam over those around", seam_step(streamed, seams), 1.1),
     ]
 

@@ -21,13 +21,13 @@ from mlx_audio_turbo import (
     speaking,
 )
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.hift.f0 import F0Predictor
 from mlx_audio_turbo.noise import Draws
 from mlx_audio_turbo.packing import PauseOptions
 from mlx_audio_turbo.rendering import HELD, Renderer, alike, push_together
-from mlx_audio_turbo.vocoding import REACH, Vocoder
+from mlx_audio_turbo.vocoding import F0_REACH, REACH, Vocoder
 
 from .conftest import CLIP
+from .streaming import smooth_mel, steady_f0
 
 TEXT = "Hello there. [laugh]"
 LONG = "One sentence is said. " * 10 + "\n\n" + "And another is said after it. " * 8
@@ -65,22 +65,11 @@ def seed(model: ChatterboxTurbo, voice: Voice) -> int:
     raise AssertionError("the untrained model never speaks for long")
 
 
-def smooth_mel(frames: int) -> np.ndarray:
-    """(1, frames, 80): formants that wander slowly."""
-    time, bins = np.arange(frames)[:, None] / 50, np.arange(80)[None]
-    centre = 20 + 10 * np.sin(2 * np.pi * 0.7 * time)
-    mel = -6 + 4 * np.exp(-(((bins - centre) / 8) ** 2)) + np.sin(2 * np.pi * 0.3 * time)
-    return mel[None].astype(np.float32)
-
-
 @pytest.mark.parametrize("cuts", [(40, 60, 100), (24, 24, 24, 24, 104), (30, 170), (100, 1, 99)])
 def test_the_vocoder_in_pieces_is_the_vocoder(
-    model: ChatterboxTurbo, cuts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    model: ChatterboxTurbo, cuts: tuple[int, ...]
 ) -> None:
     """At full reach to rounding; at the streaming look-ahead 40 dB and more, and without a step."""
-    predict = F0Predictor.__call__
-    # The last bit of an F0, another one in products of other sizes, is a phase after some seconds.
-    monkeypatch.setattr(F0Predictor, "__call__", lambda *args: mx.round(predict(*args) * 16) / 16)
     mel, total = smooth_mel(sum(cuts)), sum(cuts)
 
     def vocode(parts: tuple[int, ...], lookahead: int) -> np.ndarray:
@@ -92,9 +81,10 @@ def test_the_vocoder_in_pieces_is_the_vocoder(
             out += list(vocoder.push(piece, final=at == total, lookahead=lookahead))
         return np.concatenate(out)
 
-    whole = on_engine(model, lambda: vocode((total,), REACH))
-    exact = on_engine(model, lambda: vocode(cuts, REACH))
-    streamed = on_engine(model, lambda: vocode(cuts, 10))
+    with steady_f0():
+        whole = on_engine(model, lambda: vocode((total,), REACH))
+        exact = on_engine(model, lambda: vocode(cuts, REACH))
+        streamed = on_engine(model, lambda: vocode(cuts, 10))
     assert len(whole) == len(exact) == len(streamed) == total * SAMPLES_PER_FRAME
     assert snr(exact, whole) > 90
     assert snr(streamed, whole) > 40
@@ -103,6 +93,19 @@ def test_the_vocoder_in_pieces_is_the_vocoder(
         if at > 2400:
             around = np.abs(np.diff(streamed[at - 1200 : at + 1200]))
             assert np.abs(streamed[at] - streamed[at - 1]) <= 1.1 * around.max()
+
+
+def test_f0_of_a_piece_is_that_of_the_whole(model: ChatterboxTurbo) -> None:
+    """But for its last bits: nothing beyond F0_REACH is heard."""
+    mel, network = mx.array(smooth_mel(60)), model._networks.s3gen.mel2wav
+
+    def both() -> tuple[np.ndarray, np.ndarray]:
+        piece = network.f0(mel[:, 20 - F0_REACH : 40 + F0_REACH])[:, F0_REACH:-F0_REACH]
+        return np.array(piece), np.array(network.f0(mel)[:, 20:40])
+
+    piece, whole = on_engine(model, both)
+    assert piece.shape == whole.shape == (1, 20)
+    np.testing.assert_allclose(piece, whole, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("block", [7, 50])
