@@ -32,6 +32,7 @@ from mlx_audio_turbo_convert.synthetic import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"
+PLOT = DOCUMENT.with_suffix(".png")
 BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"
 README = ROOT / "README.md"
 README_MARKS = "<!-- performance: made by `make benchmark-peers` -->", "<!-- end of performance -->"
@@ -219,6 +220,7 @@ def document(outcome: Outcome, repeats: int) -> str:
         parts.append(outcome.nano)
     if outcome.lengths:
         parts.append(f"```\n{lines(outcome.lengths)}\n```")
+        parts.append(f"![Time and memory by the length of the audio]({PLOT.name})")
     return "\n\n".join(parts)
 
 
@@ -300,7 +302,7 @@ def main() -> int:
         write(DOCUMENT, BEGIN, END, document(outcome, args.repeats))
         write(README, *README_MARKS, short(outcome))
         if outcome.lengths:
-            draw(outcome.lengths, DOCUMENT.with_suffix(".png"))
+            draw(outcome.lengths, PLOT)
     return 0 if all(row.passed for row in outcome.rows()) else 1
 
 
