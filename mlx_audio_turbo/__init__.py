@@ -2,7 +2,7 @@
 
 import logging
 
-from . import blas
+from .ops import blas
 
 # Silent unless whoever uses the package wants to hear it.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from . import blas
 from .config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
 from .errors import OptionError
 from .networks import S3Gen
 from .noise import Draws
+from .ops import blas
 from .vocoding import Vocoder
 from .voice import Voice
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_audio_turbo import blas, ops
+from mlx_audio_turbo import ops
 from mlx_audio_turbo.benchmark import __main__ as command
 from mlx_audio_turbo.benchmark import machine, measure, peers, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
@@ -25,6 +25,7 @@ from mlx_audio_turbo.benchmark.workload import clip, workload
 from mlx_audio_turbo.config import SILENCE, SPEECH_CODES, TINY, TURBO
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading import LoadedModel, load, resolve
+from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.rendering import ChunkOptions
 from mlx_audio_turbo_convert.synthetic import write_checkpoint
 

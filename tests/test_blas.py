@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mlx_audio_turbo import blas
+from mlx_audio_turbo.ops import blas
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems keep MLX's own BLAS")
 

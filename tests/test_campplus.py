@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.layers import ScaleShift
+from mlx_audio_turbo.ops.layers import ScaleShift
 from mlx_audio_turbo.reference.campplus import (
     CAMPlus,
     DenseLayer,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mlx.utils import tree_map
 
-from mlx_audio_turbo import blas, ops
+from mlx_audio_turbo import ops
+from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, gather
 from mlx_audio_turbo.t3.decoding import prefill_prefix
 from mlx_audio_turbo.t3.forward import OnHost, forward_of, on_device

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_map
 
-from mlx_audio_turbo import blas
 from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
 from mlx_audio_turbo.hift.generator import Residual
-from mlx_audio_turbo.ops import lanes
+from mlx_audio_turbo.ops import blas
+from mlx_audio_turbo.ops import parallel as lanes
 from mlx_audio_turbo.s3gen import conformer, estimator
 
 WIDTH, TIME = 16, 45

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo import ops
-from mlx_audio_turbo.ops import convolution, device, dot_product_attention, elementwise
+from mlx_audio_turbo.ops import activations as elementwise
+from mlx_audio_turbo.ops import convolution, device
+
+attention_module = import_module("mlx_audio_turbo.ops.attention")  # `ops.attention` is the function
 
 FORMS = ("mlx", "own")
 erf = np.vectorize(math.erf)
@@ -27,7 +30,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         return request.param == "own" and x.dtype == mx.float32
 
     monkeypatch.setattr(elementwise, "slow_functions", own)
-    monkeypatch.setattr(dot_product_attention, "slow_functions", own)
+    monkeypatch.setattr(attention_module, "slow_functions", own)
     if request.param == "mlx":
         monkeypatch.setattr(convolution, "on_gpu", lambda: True)
     previous = mx.default_device()
@@ -180,7 +183,7 @@ def test_attention(form: str, time: int, keys: int) -> None:
 
 @pytest.mark.parametrize("time, keys", [(1, 9), (50, 50), (300, 300), (40, 333)])
 def test_causal_attention(form: str, time: int, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dot_product_attention, "BLOCK", 10_000)  # several blocks
+    monkeypatch.setattr(attention_module, "BLOCK", 10_000)  # several blocks
     q, k, v = draw(1, 4, time, 16), draw(1, 4, keys, 16, seed=1), draw(1, 4, keys, 16, seed=2)
     ours = ops.attention(*map(mx.array, (q, k, v)), scale=0.25, mask="causal")
     seen = np.arange(keys) <= np.arange(keys - time, keys)[:, None]
@@ -195,7 +198,7 @@ def test_causal_attention(form: str, time: int, keys: int, monkeypatch: pytest.M
 def test_masked_attention(
     form: str, shape: tuple[int, ...], boolean: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dot_product_attention, "BLOCK", 2_000)
+    monkeypatch.setattr(attention_module, "BLOCK", 2_000)
     q, k, v = draw(2, 3, 50, 16), draw(2, 3, 60, 16, seed=1), draw(2, 3, 60, 16, seed=2)
     bias = draw(*shape, seed=3)
     mask = mx.array(bias) > -0.5 if boolean else mx.array(bias)
@@ -242,7 +245,7 @@ def test_large_scores_neither_overflow_nor_lose_their_place(form: str) -> None:
 
 
 def test_attention_holds_one_block_of_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dot_product_attention, "slow_functions", lambda x: True)
+    monkeypatch.setattr(attention_module, "slow_functions", lambda x: True)
     with mx.stream(mx.cpu):
         q, k, v = (mx.array(draw(1, 8, 1000, 64, seed=n)) for n in range(3))
         mx.eval(q, k, v)

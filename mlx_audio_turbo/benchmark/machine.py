@@ -19,7 +19,8 @@ from unittest import mock
 import mlx.core as mx
 import numpy as np
 
-from .. import blas, ops
+from .. import ops
+from ..ops import blas
 
 _ROW_MATRICES, _ROW_WIDTH = 8, 4096
 """512 MiB of float32 to read one row's product from: more than any cache holds."""

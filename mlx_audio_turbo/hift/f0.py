@@ -10,7 +10,7 @@ import mlx.nn as nn
 
 from .. import ops
 from ..config import HiFTConfig
-from ..layers import Conv1d
+from ..ops.layers import Conv1d
 
 
 def length_mask(

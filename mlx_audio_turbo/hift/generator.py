@@ -18,8 +18,8 @@ import numpy as np
 
 from .. import ops
 from ..config import SAMPLE_RATE, HiFTConfig
-from ..layers import Conv1d, ConvTranspose1d
-from ..ops import lanes
+from ..ops import parallel as lanes
+from ..ops.layers import Conv1d, ConvTranspose1d
 from .f0 import F0Predictor, length_mask, masked
 from .source import HarmonicSource
 

@@ -5,10 +5,10 @@ are ``(batch, time, channels)``. Where a form was chosen by measurement, the fig
 it: seconds of one core's time, x86-64 at 2.6 GHz with MKL, MLX 0.32.
 """
 
+from .activations import elu, exp, gelu, gelu_tanh, leaky_relu, mish, sigmoid, silu, snake
+from .attention import attention
 from .convolution import conv1d, conv2d, conv_transpose1d
 from .device import on_gpu
-from .dot_product_attention import attention
-from .elementwise import elu, exp, gelu, gelu_tanh, leaky_relu, mish, sigmoid, silu, snake
 
 __all__ = [
     "attention",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from .. import layers
 from ..config import CAMPlusConfig
-from ..layers import ScaleShift
+from ..ops import layers
+from ..ops.layers import ScaleShift
 
 
 def _conv2d(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> layers.Conv2d:

@@ -14,7 +14,7 @@ import mlx.nn as nn
 
 from .. import ops
 from ..config import S3TokenizerConfig
-from ..layers import Conv1d
+from ..ops.layers import Conv1d
 
 LEVELS = 3
 """Values that each codebook dimension can take."""

@@ -18,8 +18,8 @@ import numpy as np
 
 from .. import ops
 from ..config import FRAMES_PER_TOKEN, EncoderConfig
-from ..layers import Conv1d, length_mask
-from ..ops import lanes
+from ..ops import parallel as lanes
+from ..ops.layers import Conv1d, length_mask
 
 BLOCK_NORM_EPS = 1e-12
 LEAKY_SLOPE = 0.01

@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import ops
 from ..config import EstimatorConfig
-from ..layers import Conv1d, length_mask
-from ..ops import lanes
+from ..ops import parallel as lanes
+from ..ops.layers import Conv1d, length_mask
 
 TIME_SCALE = 1000.0
 REACH = 2  # frames that a convolution looks back

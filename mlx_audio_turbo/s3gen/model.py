@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import FRAMES_PER_TOKEN, S3GenConfig
-from ..layers import length_mask
+from ..ops.layers import length_mask
 from . import meanflow
 from .conformer import UpsampleConformerEncoder
 from .estimator import Estimator

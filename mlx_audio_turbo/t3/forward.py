@@ -17,8 +17,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .. import blas, ops
+from .. import ops
 from ..config import T3Config
+from ..ops import blas
 from .cache import KeyValueCache, LayerCache
 from .gpt2 import MLP, Attention, Block
 from .model import T3

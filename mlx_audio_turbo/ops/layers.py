@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import ops
+from .. import ops
 
 
 class Conv1d(nn.Module):
