@@ -14,8 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.atomic import replacing
-from mlx_audio_turbo.tensor_file import DTYPES, MAX_HEADER, Reader, Tensor, from_bfloat16
+from mlx_audio_turbo.files.atomic import replacing
+from mlx_audio_turbo.files.safetensors_reader import (
+    DTYPES,
+    MAX_HEADER,
+    Reader,
+    Tensor,
+    from_bfloat16,
+)
 
 __all__ = [
     "DTYPES",

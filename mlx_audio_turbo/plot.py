@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .atomic import replacing
 from .audio.mel import slaney_filters
 from .config import SAMPLES_PER_FRAME, SILENCE, SPEECH_CODES, TOKENS_PER_SECOND
 from .errors import AudioError, ExtraError
+from .files.atomic import replacing
 from .speech import Speech
 
 if TYPE_CHECKING:

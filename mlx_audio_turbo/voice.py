@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from .atomic import replacing
 from .config import FRAMES_PER_TOKEN, SPEECH_CODES
 from .errors import VoiceError
+from .files.atomic import replacing
 
 _FORMAT = "mlx_audio_turbo.voice"
 _TENSORS = {

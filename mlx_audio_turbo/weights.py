@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from .config import Quantization
 from .errors import ModelFolderError
-from .tensor_file import Reader
+from .files.safetensors_reader import Reader
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 CODES = "U32"

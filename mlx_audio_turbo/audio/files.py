@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..atomic import replacing
 from ..errors import AudioError
+from ..files.atomic import replacing
 from . import clip_checks, decoding
 from .resample import resample_soxr
 

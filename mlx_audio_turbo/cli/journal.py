@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import replacing
 from ..audio.files import write_audio
 from ..errors import OptionError
+from ..files.atomic import replacing
 from ..speech import Speech
 
 _MANIFEST = "manifest.json"

@@ -13,8 +13,8 @@ from types import FrameType
 
 import mlx.core as mx
 
-from .. import atomic
 from ..errors import TurboError
+from ..files import atomic
 from .terminal import Terminal, leave_unread
 
 OURS, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143

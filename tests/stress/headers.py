@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import ModelFolderError, VoiceError
-from mlx_audio_turbo.tensor_file import Reader
+from mlx_audio_turbo.files.safetensors_reader import Reader
 from mlx_audio_turbo.voice import Voice
 from mlx_audio_turbo.weights import load_weights
 from mlx_audio_turbo_convert import stand_ins

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import ModelFolderError
+from ..errors import ModelFolderError
 
 MAX_HEADER = 10_000_000
 """Bytes. The format allows ten times as much, which costs gigabytes to parse; ours need 0.3 MB."""
