@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from . import speeches
-from . import watermark as perth
-from .audio.decoding import RATES
+from .audio import watermark as perth
+from .audio.clip_reader import RATES
 from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
 from .checks import chosen_seed, within

@@ -37,7 +37,7 @@ def _list_tags() -> None:
 def _detect(args: argparse.Namespace) -> None:
     import json
 
-    from . import watermark
+    from .audio import watermark
 
     sure = watermark.detect(args.detect)
     if args.json:

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 from mlx_audio_turbo import AudioError, OptionError
-from mlx_audio_turbo.audio import clip_checks, decoding
+from mlx_audio_turbo.audio import clip_quality as clip_checks
+from mlx_audio_turbo.audio import clip_reader as decoding
 from mlx_audio_turbo.audio.files import encode_audio, load_audio, to_int16, write_audio
 
 from .conftest import CLIP

@@ -116,7 +116,7 @@ def test_silent_by_default() -> None:
     assert any(isinstance(handler, logging.NullHandler) for handler in handlers)
     code = (
         "import mlx_audio_turbo, logging\n"
-        "logging.getLogger('mlx_audio_turbo.audio.decoding').warning('hush')"
+        "logging.getLogger('mlx_audio_turbo.audio.clip_reader').warning('hush')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_audio_turbo import AudioError, ExtraError, Speech, tts, watermark
+from mlx_audio_turbo import AudioError, ExtraError, Speech, tts
+from mlx_audio_turbo.audio import watermark
 
 from .conftest import CLIP
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import AudioError
 from ..files.atomic import replacing
-from . import clip_checks, decoding
+from . import clip_quality as clip_checks
+from . import clip_reader as decoding
 from .resample import resample_soxr
 
 _SILENCE = 1e-4

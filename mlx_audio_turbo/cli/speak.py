@@ -129,7 +129,7 @@ class Speaking:
         """A kept voice, or the samples of the clip to make one of."""
         args = self._args
         if args.watermark:
-            from .. import watermark
+            from ..audio import watermark
 
             watermark.check_installed()
         if args.voice is not None:
@@ -243,7 +243,7 @@ class Speaking:
 
     def _finish(self, speech: Speech) -> Speech:
         if self._args.watermark:
-            from .. import watermark
+            from ..audio import watermark
 
             speech = watermark.mark(speech)
         self._told.count(len(speech.audio), len(speech.tokens), speech.seconds)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .audio.files import load_audio
-from .config import SAMPLE_RATE
-from .errors import AudioError, ExtraError
-from .speech import Speech
+from ..config import SAMPLE_RATE
+from ..errors import AudioError, ExtraError
+from ..speech import Speech
+from .files import load_audio
 
 SHORTEST = 0.1
 """Seconds; shorter audio has no room for the mark."""
