@@ -19,7 +19,7 @@ from mlx_audio_turbo.config import START_SPEECH
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading import LoadedModel, load
 from mlx_audio_turbo.t3 import decoding
-from mlx_audio_turbo.text import normalize_text
+from mlx_audio_turbo.text.tokenizer import normalize_text
 from mlx_audio_turbo.voice import Voice
 
 from . import card, stand_ins

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlx_audio_turbo import ChatterboxTurbo
 from mlx_audio_turbo.audio.files import write_blocks
 from mlx_audio_turbo.endings import TrimOptions
-from mlx_audio_turbo.packing import PauseOptions, pack
+from mlx_audio_turbo.text.segments import PauseOptions, pack
 
 clip, *more = sys.argv[1:]
 model_name = more[0] if more else "ResembleAI/chatterbox-turbo"

@@ -27,10 +27,10 @@ from .errors import (
     TurboError,
     VoiceError,
 )
-from .packing import PauseOptions
 from .pipeline import ChatterboxTurbo
 from .rendering import ChunkOptions
 from .speech import AudioChunk, Speech
+from .text.segments import PauseOptions
 from .voice import Voice
 
 __version__ = "0.1.0"

@@ -22,7 +22,7 @@ from . import ops
 from .config import ModelConfig, Quantization, from_dict
 from .errors import DownloadError, ModelFolderError, OptionError
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
-from .text import TextTokenizer
+from .text.tokenizer import TextTokenizer
 from .voice import Voice
 from .weights import load_weights
 

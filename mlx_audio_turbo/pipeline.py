@@ -21,14 +21,14 @@ from .engine import Engine, Steps, default_cache_limit
 from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
-from .packing import LIMIT, PauseOptions, Segment
 from .reference.encoder import encode
 from .rendering import ChunkOptions, Renderer
 from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
 from .speech import AudioChunk, Speech
 from .t3.prefix import PrefixCache
 from .t3.sampling import SamplingOptions
-from .text import normalize_text
+from .text.segments import LIMIT, PauseOptions, Segment
+from .text.tokenizer import normalize_text
 from .voice import Voice
 
 WATCHDOG = WatchdogOptions()

@@ -24,11 +24,11 @@ from .endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, 
 from .in_order import InOrder
 from .networks import Networks
 from .noise import Draws, fold
-from .packing import PauseOptions, Segment, split_again
 from .rendering import ChunkOptions, Renderer, alike, push_together
 from .t3.decoding import Decoder, Request
 from .t3.prefix import PrefixCache
 from .t3.sampling import SamplingOptions
+from .text.segments import PauseOptions, Segment, split_again
 from .voice import Voice
 
 log = logging.getLogger("mlx_audio_turbo")

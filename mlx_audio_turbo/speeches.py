@@ -10,10 +10,10 @@ import numpy as np
 
 from .config import SAMPLE_RATE
 from .errors import TextError
-from .packing import Segment, pack
 from .speaking import Clock, Piece, Task
 from .speech import AudioChunk, Speech
-from .text import normalize_text
+from .text.segments import Segment, pack
+from .text.tokenizer import normalize_text
 from .voice import Voice
 
 

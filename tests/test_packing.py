@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from mlx_audio_turbo.breaks import find_breaks
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.packing import (
+from mlx_audio_turbo.text.segments import (
     MIN_LIMIT,
     PauseOptions,
     Segment,
@@ -18,6 +17,7 @@ from mlx_audio_turbo.packing import (
     pack,
     split_again,
 )
+from mlx_audio_turbo.text.sentences import find_breaks
 
 FILLER = "The quick brown fox jumps over the lazy dog and runs away again"
 """63 characters without a mark."""

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_audio_turbo import TextError
-from mlx_audio_turbo.packing import LIMIT, MAX_BYTES, normalize_spaces, pack
-from mlx_audio_turbo.text import TextTokenizer, normalize_text
+from mlx_audio_turbo.text.segments import LIMIT, MAX_BYTES, normalize_spaces, pack
+from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
 
 from .robustness.bench import Bench, attempt, small_disk
 from .robustness.inputs import INPUTS, full_disk, read_only_disk

@@ -22,8 +22,8 @@ from mlx_audio_turbo import (
 )
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.noise import Draws
-from mlx_audio_turbo.packing import PauseOptions
 from mlx_audio_turbo.rendering import HELD, Renderer, alike, push_together
+from mlx_audio_turbo.text.segments import PauseOptions
 from mlx_audio_turbo.vocoding import F0_REACH, REACH, Vocoder
 
 from .conftest import CLIP

@@ -19,7 +19,7 @@ from mlx_audio_turbo import Voice, tts
 from mlx_audio_turbo.audio.files import load_audio, to_int16
 from mlx_audio_turbo.cli.journal import Journal
 from mlx_audio_turbo.cli.options import underscored
-from mlx_audio_turbo.packing import pack
+from mlx_audio_turbo.text.segments import pack
 
 from .conftest import CLIP
 from .test_playing import Card, put_in

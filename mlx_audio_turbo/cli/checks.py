@@ -7,9 +7,9 @@ from typing import Any
 
 from ..endings import TrimOptions
 from ..errors import OptionError
-from ..packing import PauseOptions
 from ..speaking import MAX_BATCH, MAX_TOKENS
 from ..t3.sampling import SamplingOptions
+from ..text.segments import PauseOptions
 
 _EXCLUDING = (
     ("voice", "ref_audio"),

@@ -20,10 +20,10 @@ from ..audio.files import check_samples, load_audio, write_blocks
 from ..config import SAMPLE_RATE
 from ..errors import OptionError, TextError, VoiceError
 from ..ops import blas
-from ..packing import pack
 from ..pipeline import ChatterboxTurbo
 from ..speech import Speech
-from ..text import normalize_text
+from ..text.segments import pack
+from ..text.tokenizer import normalize_text
 from ..voice import Voice
 from . import texts
 from .checks import check, speaking_options

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from .config import MAX_TEXT_TOKENS
-from .errors import ModelFolderError, TextError
+from ..config import MAX_TEXT_TOKENS
+from ..errors import ModelFolderError, TextError
 
 _PLAIN_MARKS = str.maketrans(
     {

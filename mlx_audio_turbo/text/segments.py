@@ -15,8 +15,8 @@ from itertools import chain, groupby
 from numbers import Integral
 from typing import Literal
 
-from .breaks import find_breaks, find_tags
-from .errors import OptionError
+from ..errors import OptionError
+from .sentences import find_breaks, find_tags
 
 LIMIT = 300
 """Characters of a segment that the model speaks without garbling."""
