@@ -9,11 +9,11 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .config import ModelConfig, Quantization
+from .encoders.campplus import CAMPlus
+from .encoders.s3_tokenizer import S3Tokenizer
+from .encoders.voice_encoder import VoiceEncoder
 from .errors import ModelFolderError
 from .hift.generator import HiFTGenerator
-from .reference.campplus import CAMPlus
-from .reference.s3_tokenizer import S3Tokenizer
-from .reference.voice_encoder import VoiceEncoder
 from .s3gen.model import TokenToMel
 from .t3.model import T3
 

@@ -16,12 +16,12 @@ from .audio.files import check_samples, load_audio
 from .audio.resample import resample_soxr
 from .checks import chosen_seed, within
 from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
+from .encoders.reference_clip import encode
 from .endings import TrimOptions, WatchdogOptions
 from .engine import Engine, Steps, default_cache_limit
 from .errors import OptionError, VoiceError
 from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
-from .reference.encoder import encode
 from .rendering import ChunkOptions, Renderer
 from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
 from .speech import AudioChunk, Speech

@@ -16,14 +16,14 @@ from mlx_audio_turbo.audio.loudness import normalize_loudness
 from mlx_audio_turbo.audio.mel import htk_filters, slaney_filters
 from mlx_audio_turbo.audio.resample import resample_sinc, resample_soxr
 from mlx_audio_turbo.audio.stft import frame, hann, power_spectrum, reflect_pad
-from mlx_audio_turbo.errors import AudioError
-from mlx_audio_turbo.reference.features import (
+from mlx_audio_turbo.encoders.features import (
     kaldi_fbank,
     prompt_mel,
     s3_log_mel,
     trim_silence,
     voice_mel,
 )
+from mlx_audio_turbo.errors import AudioError
 
 from .parity.rows import max_abs
 

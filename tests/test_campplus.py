@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.ops.layers import ScaleShift
-from mlx_audio_turbo.reference.campplus import (
+from mlx_audio_turbo.encoders.campplus import (
     CAMPlus,
     DenseLayer,
     Head,
     pool_context,
     pool_statistics,
 )
+from mlx_audio_turbo.ops.layers import ScaleShift
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert import shapes
 from mlx_audio_turbo_convert.mapping.campplus import RULES

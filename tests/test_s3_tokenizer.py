@@ -11,7 +11,7 @@ import pytest
 
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.reference.s3_tokenizer import BOUND, MemoryAttention, S3Tokenizer
+from mlx_audio_turbo.encoders.s3_tokenizer import BOUND, MemoryAttention, S3Tokenizer
 from mlx_audio_turbo_convert import shapes
 from mlx_audio_turbo_convert.mapping.s3_tokenizer import RULES
 

@@ -14,9 +14,9 @@ from mlx.utils import tree_flatten
 
 from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
+from ..encoders import features
 from ..loading import LoadedModel
 from ..noise import Draws
-from ..reference import features
 from ..rendering import Renderer
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel

@@ -18,7 +18,7 @@ from mlx_audio_turbo.config import (
     SAMPLE_RATE,
     T3_PROMPT_SECONDS,
 )
-from mlx_audio_turbo.reference.features import kaldi_fbank, prompt_mel, s3_log_mel, voice_mel
+from mlx_audio_turbo.encoders.features import kaldi_fbank, prompt_mel, s3_log_mel, voice_mel
 from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
 from mlx_audio_turbo_convert.tokenizer import write_tokenizer
 
