@@ -15,7 +15,7 @@ from .encoders.voice_encoder import VoiceEncoder
 from .errors import ModelFolderError
 from .hift.generator import HiFTGenerator
 from .s3gen.model import TokenToMel
-from .t3.model import T3
+from .t3.turbo import T3
 
 LISTENERS = ("ve", "s3gen.speaker_encoder", "s3tokenizer")
 """The networks that hear a reference clip; a folder may lack them and still speak."""

@@ -25,7 +25,7 @@ from .noise import Draws
 from .rendering import ChunkOptions, Renderer
 from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
 from .speech import AudioChunk, Speech
-from .t3.prefix import PrefixCache
+from .t3.prefix_cache import PrefixCache
 from .t3.sampling import SamplingOptions
 from .text.segments import LIMIT, PauseOptions, Segment
 from .text.tokenizer import normalize_text

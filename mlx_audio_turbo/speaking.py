@@ -25,8 +25,8 @@ from .in_order import InOrder
 from .networks import Networks
 from .noise import Draws, fold
 from .rendering import ChunkOptions, Renderer, alike, push_together
-from .t3.decoding import Decoder, Request
-from .t3.prefix import PrefixCache
+from .t3.decoder import Decoder, Request
+from .t3.prefix_cache import PrefixCache
 from .t3.sampling import SamplingOptions
 from .text.segments import PauseOptions, Segment, split_again
 from .voice import Voice

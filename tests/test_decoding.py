@@ -15,13 +15,13 @@ from mlx.utils import tree_map
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import STOP_SPEECH
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.t3 import decoding
+from mlx_audio_turbo.t3 import decoder as decoding
 from mlx_audio_turbo.t3.cache import BLOCK
-from mlx_audio_turbo.t3.decoding import Decoder, Request, decode, generate, prefill_prefix
+from mlx_audio_turbo.t3.decoder import Decoder, Request, decode, generate, prefill_prefix
 from mlx_audio_turbo.t3.forward import OnHost, on_device
-from mlx_audio_turbo.t3.model import T3
-from mlx_audio_turbo.t3.prefix import PrefixCache
+from mlx_audio_turbo.t3.prefix_cache import PrefixCache
 from mlx_audio_turbo.t3.sampling import SamplingOptions
+from mlx_audio_turbo.t3.turbo import T3
 from tests.test_t3 import CONFIG, GREEDY, UPSTREAM, convert
 
 CHANCE = SamplingOptions()
@@ -321,7 +321,7 @@ def test_a_voice_s_prefix_is_computed_once(model: T3, monkeypatch: pytest.Monkey
         count["run"] += 1
         return inner(*args)
 
-    monkeypatch.setattr("mlx_audio_turbo.t3.prefix.prefill_prefix", noted)
+    monkeypatch.setattr("mlx_audio_turbo.t3.prefix_cache.prefill_prefix", noted)
     prefixes = PrefixCache(model, voices=2)
     a, b, c = [tuple(x[None] for x in voice(n)) for n in (2, 4, 6)]
     first = prefixes.get("a", *a)

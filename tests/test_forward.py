@@ -12,9 +12,9 @@ from mlx.utils import tree_map
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, gather
-from mlx_audio_turbo.t3.decoding import prefill_prefix
+from mlx_audio_turbo.t3.decoder import prefill_prefix
 from mlx_audio_turbo.t3.forward import OnHost, forward_of, on_device
-from mlx_audio_turbo.t3.model import T3
+from mlx_audio_turbo.t3.turbo import T3
 from tests.test_t3 import CONFIG, UPSTREAM, convert
 
 pytestmark = pytest.mark.skipif(ops.on_gpu(), reason="arrays of a GPU are not the host's")

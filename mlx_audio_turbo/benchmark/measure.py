@@ -21,9 +21,9 @@ from ..rendering import Renderer
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
 from ..t3.cache import KeyValueCache
-from ..t3.decoding import Decoder, Request, prefill_prefix
-from ..t3.model import T3
+from ..t3.decoder import Decoder, Request, prefill_prefix
 from ..t3.sampling import SamplingOptions
+from ..t3.turbo import T3
 from ..voice import Voice
 from . import workload as work
 from .machine import Primitives

@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from ..config import FRAMES_PER_TOKEN, S3GenConfig
 from ..ops.layers import length_mask
-from . import meanflow
+from . import solver as meanflow
 from .conformer import UpsampleConformerEncoder
 from .estimator import Estimator
 

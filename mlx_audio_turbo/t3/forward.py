@@ -22,7 +22,7 @@ from ..config import T3Config
 from ..ops import blas
 from .cache import KeyValueCache, LayerCache
 from .gpt2 import MLP, Attention, Block
-from .model import T3
+from .turbo import T3
 
 MOST_SHARES = 8
 """Cores that share a step at most: by then memory is what there is too little of."""

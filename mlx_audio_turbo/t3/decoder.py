@@ -16,8 +16,8 @@ from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
 from .cache import KeyValueCache, gather
 from .forward import forward_of
-from .model import T3
 from .sampling import SamplingOptions, mark, sample
+from .turbo import T3
 
 
 def prefill_prefix(model: T3, speaker: mx.array, prompt_tokens: mx.array) -> KeyValueCache:

@@ -7,8 +7,8 @@ from collections import OrderedDict
 import mlx.core as mx
 
 from .cache import KeyValueCache
-from .decoding import prefill_prefix
-from .model import T3
+from .decoder import prefill_prefix
+from .turbo import T3
 
 
 class PrefixCache:
