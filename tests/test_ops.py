@@ -6,6 +6,7 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import mlx.core as mx
 import numpy as np
@@ -15,7 +16,7 @@ from mlx_audio_turbo import ops
 from mlx_audio_turbo.ops import activations as elementwise
 from mlx_audio_turbo.ops import convolution, device
 
-attention_module = import_module("mlx_audio_turbo.ops.attention")  # `ops.attention` is the function
+attention_module = import_module("mlx_audio_turbo.ops.attention")  # ops.attention: the function
 
 FORMS = ("mlx", "own")
 erf = np.vectorize(math.erf)
