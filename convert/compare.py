@@ -17,7 +17,7 @@ import numpy as np
 
 from mlx_audio_turbo.config import START_SPEECH
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.loading import LoadedModel, load
+from mlx_audio_turbo.loading.folder import LoadedModel, load
 from mlx_audio_turbo.t3 import decoder as decoding
 from mlx_audio_turbo.text.tokenizer import normalize_text
 from mlx_audio_turbo.voice import Voice

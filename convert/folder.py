@@ -13,7 +13,7 @@ import numpy as np
 
 from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
-from mlx_audio_turbo.networks import parameter_shapes
+from mlx_audio_turbo.loading.networks import parameter_shapes
 
 from . import card, quantize, upstream, voices
 from .files import new_folder

@@ -20,7 +20,7 @@ import numpy as np
 
 from mlx_audio_turbo.config import TURBO, ModelConfig, to_dict
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
-from mlx_audio_turbo.networks import LISTENERS, parameter_shapes
+from mlx_audio_turbo.loading.networks import LISTENERS, parameter_shapes
 
 from . import card as cards
 from . import rules, upstream, voices

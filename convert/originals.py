@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo.networks import parameter_shapes
+from mlx_audio_turbo.loading.networks import parameter_shapes
 
 from . import layout, rules
 from .mapping import RULES

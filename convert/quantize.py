@@ -14,8 +14,8 @@ import numpy as np
 
 from mlx_audio_turbo.config import ModelConfig, Quantization
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.networks import parameter_shapes
-from mlx_audio_turbo.weights import CODES, is_code
+from mlx_audio_turbo.loading.networks import parameter_shapes
+from mlx_audio_turbo.loading.weights import CODES, is_code
 
 from .safetensors_io import Tensor, from_bfloat16, to_bfloat16
 

@@ -20,7 +20,7 @@ from .encoders.reference_clip import encode
 from .endings import TrimOptions, WatchdogOptions
 from .engine import Engine, Steps, default_cache_limit
 from .errors import OptionError, VoiceError
-from .loading import DEFAULT_MODEL, LoadedModel, load, resolve
+from .loading.folder import DEFAULT_MODEL, LoadedModel, load, resolve
 from .noise import Draws
 from .rendering import ChunkOptions, Renderer
 from .speaking import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions

@@ -16,7 +16,7 @@ import numpy as np
 
 from .config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
 from .errors import OptionError
-from .networks import S3Gen
+from .loading.networks import S3Gen
 from .noise import Draws
 from .ops import blas
 from .vocoding import Vocoder

@@ -22,7 +22,7 @@ from .checks import within
 from .config import SAMPLE_RATE, SPEECH_CODES
 from .endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
 from .in_order import InOrder
-from .networks import Networks
+from .loading.networks import Networks
 from .noise import Draws, fold
 from .rendering import ChunkOptions, Renderer, alike, push_together
 from .t3.decoder import Decoder, Request

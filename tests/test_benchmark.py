@@ -24,7 +24,7 @@ from mlx_audio_turbo.benchmark.report import STAGES, Row, table
 from mlx_audio_turbo.benchmark.workload import clip, workload
 from mlx_audio_turbo.config import SILENCE, SPEECH_CODES, TINY, TURBO
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.loading import LoadedModel, load, resolve
+from mlx_audio_turbo.loading.folder import LoadedModel, load, resolve
 from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.rendering import ChunkOptions
 from mlx_audio_turbo_convert.synthetic import write_checkpoint

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.loading import load
+from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo_convert import folder, synthetic, torch_zip, upstream, voices
 from mlx_audio_turbo_convert.__main__ import main
 

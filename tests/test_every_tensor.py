@@ -17,8 +17,8 @@ from mlx.utils import tree_flatten
 
 from mlx_audio_turbo.config import START_SPEECH
 from mlx_audio_turbo.encoders import campplus
-from mlx_audio_turbo.loading import load
-from mlx_audio_turbo.networks import Networks
+from mlx_audio_turbo.loading.folder import load
+from mlx_audio_turbo.loading.networks import Networks
 
 FRAMES = 250
 """Mel frames of the reference's features: more than two segments of CAM++."""

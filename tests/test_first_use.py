@@ -16,7 +16,7 @@ import pytest
 
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.loading import DEFAULT_MODEL, resolve
+from mlx_audio_turbo.loading.folder import DEFAULT_MODEL, resolve
 from mlx_audio_turbo_convert import synthetic, upstream
 from mlx_audio_turbo_convert.__main__ import main
 

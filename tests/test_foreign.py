@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.loading import load, resolve
+from mlx_audio_turbo.loading.folder import load, resolve
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
 from mlx_audio_turbo_convert import donors, folder, foreign, synthetic, upstream
 from mlx_audio_turbo_convert.__main__ import main

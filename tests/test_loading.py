@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import DownloadError, ModelFolderError
 from mlx_audio_turbo.config import TINY, TURBO, ModelConfig, from_dict, to_dict
-from mlx_audio_turbo.loading import load, resolve
-from mlx_audio_turbo.networks import parameter_shapes
+from mlx_audio_turbo.loading.folder import load, resolve
+from mlx_audio_turbo.loading.networks import parameter_shapes
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import OptionError, TurboError
-from ..loading import DEFAULT_MODEL
+from ..loading.folder import DEFAULT_MODEL
 
 PEERS = ("reference", "mlx-audio", "mlx-audio-as-installed")
 SEED = 20_26

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..encoders import features
-from ..loading import LoadedModel
+from ..loading.folder import LoadedModel
 from ..noise import Draws
 from ..rendering import Renderer
 from ..s3gen.estimator import Estimator

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..engine import default_cache_limit
-from ..loading import LoadedModel, load, resolve
+from ..loading.folder import LoadedModel, load, resolve
 from ..ops import blas
 from . import machine, measure, streaming
 from .measure import Times, repeated

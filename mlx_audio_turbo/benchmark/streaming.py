@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from ..config import CLOSING_SILENCE, STOP_SPEECH, TOKENS_PER_SECOND
 from ..engine import Engine, default_cache_limit
-from ..loading import LoadedModel
+from ..loading.folder import LoadedModel
 from ..noise import Draws
 from ..pipeline import ChatterboxTurbo
 from ..rendering import ChunkOptions, Renderer

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import loading, voices
+from .. import voices
 from ..audio.files import check_samples, load_audio, write_blocks
 from ..config import SAMPLE_RATE
 from ..errors import OptionError, TextError, VoiceError
+from ..loading import folder as loading
 from ..ops import blas
 from ..pipeline import ChatterboxTurbo
 from ..speech import Speech

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .. import loading
 from ..audio.files import load_audio
 from ..config import SAMPLE_RATE
 from ..errors import VoiceError
+from ..loading import folder as loading
 from ..voice import Voice
 from ..voices import SavedVoice, VoiceLibrary, find
 from .options import underscored, voices_parser

@@ -29,8 +29,8 @@ from safetensors.numpy import save_file
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import ModelFolderError, VoiceError
 from mlx_audio_turbo.files.safetensors_reader import Reader
+from mlx_audio_turbo.loading.weights import load_weights
 from mlx_audio_turbo.voice import Voice
-from mlx_audio_turbo.weights import load_weights
 from mlx_audio_turbo_convert import stand_ins
 
 SECONDS, BYTES = 1.0, 1_000_000_000

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_audio_turbo.config import TINY, Quantization
-from mlx_audio_turbo.loading import load
+from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo_convert import folder, synthetic, upstream
 
 

@@ -9,9 +9,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .config import Quantization
-from .errors import ModelFolderError
-from .files.safetensors_reader import Reader
+from ..config import Quantization
+from ..errors import ModelFolderError
+from ..files.safetensors_reader import Reader
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 CODES = "U32"

@@ -8,14 +8,14 @@ from typing import Any
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .config import ModelConfig, Quantization
-from .encoders.campplus import CAMPlus
-from .encoders.s3_tokenizer import S3Tokenizer
-from .encoders.voice_encoder import VoiceEncoder
-from .errors import ModelFolderError
-from .hift.generator import HiFTGenerator
-from .s3gen.model import TokenToMel
-from .t3.turbo import T3
+from ..config import ModelConfig, Quantization
+from ..encoders.campplus import CAMPlus
+from ..encoders.s3_tokenizer import S3Tokenizer
+from ..encoders.voice_encoder import VoiceEncoder
+from ..errors import ModelFolderError
+from ..hift.generator import HiFTGenerator
+from ..s3gen.model import TokenToMel
+from ..t3.turbo import T3
 
 LISTENERS = ("ve", "s3gen.speaker_encoder", "s3tokenizer")
 """The networks that hear a reference clip; a folder may lack them and still speak."""

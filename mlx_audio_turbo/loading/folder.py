@@ -18,12 +18,12 @@ from typing import Any
 import mlx.core as mx
 import platformdirs
 
-from . import ops
-from .config import ModelConfig, Quantization, from_dict
-from .errors import DownloadError, ModelFolderError, OptionError
+from .. import ops
+from ..config import ModelConfig, Quantization, from_dict
+from ..errors import DownloadError, ModelFolderError, OptionError
+from ..text.tokenizer import TextTokenizer
+from ..voice import Voice
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
-from .text.tokenizer import TextTokenizer
-from .voice import Voice
 from .weights import load_weights
 
 logger = logging.getLogger("mlx_audio_turbo")

@@ -1,0 +1,1 @@
+"""A name or a folder to networks that are ready to run."""
