@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlx_audio_turbo import ChatterboxTurbo
 from mlx_audio_turbo.audio.files import write_blocks
-from mlx_audio_turbo.endings import TrimOptions
+from mlx_audio_turbo.synthesis.watchdog import TrimOptions
 from mlx_audio_turbo.text.segments import PauseOptions, pack
 
 clip, *more = sys.argv[1:]

@@ -16,7 +16,6 @@ except ImportError as error:
         "pip install 'mlx-audio-turbo[cpu]' (or [cuda12], [cuda13]; on a Mac plain mlx has Metal)"
     ) from error
 
-from .endings import TrimOptions, WatchdogOptions
 from .errors import (
     AudioError,
     DownloadError,
@@ -28,8 +27,9 @@ from .errors import (
     VoiceError,
 )
 from .pipeline import ChatterboxTurbo
-from .rendering import ChunkOptions
 from .speech import AudioChunk, Speech
+from .synthesis.token_to_wav import ChunkOptions
+from .synthesis.watchdog import TrimOptions, WatchdogOptions
 from .text.segments import PauseOptions
 from .voice import Voice
 

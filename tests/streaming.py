@@ -18,9 +18,9 @@ import numpy as np
 from mlx_audio_turbo import ChatterboxTurbo, ChunkOptions
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, TURBO
 from mlx_audio_turbo.hift.f0 import F0Predictor
-from mlx_audio_turbo.noise import Draws
-from mlx_audio_turbo.rendering import LOOKAHEAD, Renderer
-from mlx_audio_turbo.vocoding import REACH, Vocoder
+from mlx_audio_turbo.synthesis.noise import Draws
+from mlx_audio_turbo.synthesis.streaming_vocoder import REACH, Vocoder
+from mlx_audio_turbo.synthesis.token_to_wav import LOOKAHEAD, Renderer
 from mlx_audio_turbo_convert import folder, upstream
 
 from .parity.__main__ import CLIP, ROOT, checkpoint

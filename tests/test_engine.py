@@ -11,7 +11,7 @@ from typing import cast
 import mlx.core as mx
 import pytest
 
-from mlx_audio_turbo.engine import AHEAD, Engine
+from mlx_audio_turbo.synthesis.engine import AHEAD, Engine
 
 
 @pytest.fixture

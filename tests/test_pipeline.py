@@ -12,7 +12,7 @@ import pytest
 import mlx_audio_turbo
 from mlx_audio_turbo import AudioError, ChatterboxTurbo, OptionError, TextError, Voice, VoiceError
 from mlx_audio_turbo.config import SAMPLE_RATE, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.noise import Draws, frame_normal
+from mlx_audio_turbo.synthesis.noise import Draws, frame_normal
 
 from .conftest import CLIP
 

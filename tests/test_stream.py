@@ -11,20 +11,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_audio_turbo import (
-    AudioChunk,
-    ChatterboxTurbo,
-    ChunkOptions,
-    OptionError,
-    TextError,
-    Voice,
-    speaking,
-)
+from mlx_audio_turbo import AudioChunk, ChatterboxTurbo, ChunkOptions, OptionError, TextError, Voice
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.noise import Draws
-from mlx_audio_turbo.rendering import HELD, Renderer, alike, push_together
+from mlx_audio_turbo.synthesis import scheduler as speaking
+from mlx_audio_turbo.synthesis.noise import Draws
+from mlx_audio_turbo.synthesis.streaming_vocoder import F0_REACH, REACH, Vocoder
+from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together
 from mlx_audio_turbo.text.segments import PauseOptions
-from mlx_audio_turbo.vocoding import F0_REACH, REACH, Vocoder
 
 from .conftest import CLIP
 from .streaming import smooth_mel, steady_f0
@@ -119,7 +112,7 @@ def test_blocks_bound_the_memory_and_change_nothing(
         return list(vocoder.push(mx.array(mel), final=True))
 
     (whole,) = on_engine(model, vocode)
-    monkeypatch.setattr("mlx_audio_turbo.vocoding.BLOCK", block)
+    monkeypatch.setattr("mlx_audio_turbo.synthesis.streaming_vocoder.BLOCK", block)
     parts = on_engine(model, vocode)
     assert len(parts) == -(-120 // block)
     assert snr(np.concatenate(parts), whole) > 90
@@ -338,7 +331,7 @@ def test_the_watchdog_draws_again_and_says_so(
     model: ChatterboxTurbo, voice: Voice, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Greedy speech of this model falls into a loop; another draw does not help it."""
-    from mlx_audio_turbo.endings import WatchdogOptions
+    from mlx_audio_turbo.synthesis.watchdog import WatchdogOptions
 
     watchdog = WatchdogOptions(max_run=1, max_silence=1, max_cycle=16)
     speech = model.generate(
@@ -350,10 +343,12 @@ def test_the_watchdog_draws_again_and_says_so(
 
 
 def test_trimming(model: ChatterboxTurbo, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlx_audio_turbo.endings import TrimOptions
+    from mlx_audio_turbo.synthesis.watchdog import TrimOptions
 
     whole = model.generate(TEXT, voice=voice, seed=3, max_tokens=20)
-    monkeypatch.setattr("mlx_audio_turbo.speaking.trim", lambda audio, **_: len(audio) // 2)
+    monkeypatch.setattr(
+        "mlx_audio_turbo.synthesis.scheduler.trim", lambda audio, **_: len(audio) // 2
+    )
     half = model.generate(TEXT, voice=voice, seed=3, max_tokens=20, trim=TrimOptions())
     assert len(half.audio) == len(whole.audio) // 2
     assert half.audio[-1] == 0

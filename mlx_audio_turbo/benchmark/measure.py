@@ -16,10 +16,10 @@ from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..encoders import features
 from ..loading.folder import LoadedModel
-from ..noise import Draws
-from ..rendering import Renderer
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
+from ..synthesis.noise import Draws
+from ..synthesis.token_to_wav import Renderer
 from ..t3.cache import KeyValueCache
 from ..t3.decoder import Decoder, Request, prefill_prefix
 from ..t3.sampling import SamplingOptions

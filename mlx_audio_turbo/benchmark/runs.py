@@ -12,9 +12,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..engine import default_cache_limit
 from ..loading.folder import LoadedModel, load, resolve
 from ..ops import blas
+from ..synthesis.engine import default_cache_limit
 from . import machine, measure, streaming
 from .measure import Times, repeated
 from .peers import Peer, in_turn, kinds

@@ -11,11 +11,11 @@ from typing import Any
 import mlx.core as mx
 
 from ..config import CLOSING_SILENCE, STOP_SPEECH, TOKENS_PER_SECOND
-from ..engine import Engine, default_cache_limit
 from ..loading.folder import LoadedModel
-from ..noise import Draws
 from ..pipeline import ChatterboxTurbo
-from ..rendering import ChunkOptions, Renderer
+from ..synthesis.engine import Engine, default_cache_limit
+from ..synthesis.noise import Draws
+from ..synthesis.token_to_wav import ChunkOptions, Renderer
 from .measure import Clock, voice_of
 from .workload import TEXT, Workload
 

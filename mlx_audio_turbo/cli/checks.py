@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..endings import TrimOptions
 from ..errors import OptionError
-from ..speaking import MAX_BATCH, MAX_TOKENS
+from ..synthesis.scheduler import MAX_BATCH, MAX_TOKENS
+from ..synthesis.watchdog import TrimOptions
 from ..t3.sampling import SamplingOptions
 from ..text.segments import PauseOptions
 

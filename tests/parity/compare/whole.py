@@ -10,7 +10,7 @@ import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, Voice
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.noise import Draws
+from mlx_audio_turbo.synthesis.noise import Draws
 
 from ..inputs_hift import draws
 from ..rows import Row, max_abs, relative, snr

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from .config import SILENCE, TOKENS_PER_SECOND
-from .errors import AudioError, OptionError
+from ..config import SILENCE, TOKENS_PER_SECOND
+from ..errors import AudioError, OptionError
 
 FRAME_SECONDS = 0.02
 MIN_SPEECH_FRAMES = 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .config import SAMPLES_PER_FRAME
+from ..config import SAMPLES_PER_FRAME
 
 BLOCK = 64
 """Frames that share one key; a window draws whole blocks and cuts."""

@@ -8,13 +8,13 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 
-from .config import SAMPLE_RATE
-from .errors import TextError
-from .speaking import Clock, Piece, Task
-from .speech import AudioChunk, Speech
-from .text.segments import Segment, pack
-from .text.tokenizer import normalize_text
-from .voice import Voice
+from ..config import SAMPLE_RATE
+from ..errors import TextError
+from ..speech import AudioChunk, Speech
+from ..text.segments import Segment, pack
+from ..text.tokenizer import normalize_text
+from ..voice import Voice
+from .scheduler import Clock, Piece, Task
 
 
 def segments_of(text: str, limit: int) -> list[Segment]:

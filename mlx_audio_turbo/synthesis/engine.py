@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 
-from . import ops
+from .. import ops
 
 T = TypeVar("T")
 Steps = Generator[T | None, None, None]

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from .hift.generator import FADE_SAMPLES, HiFTGenerator, fade_in
-from .hift.source import phase_offsets
+from ..hift.generator import FADE_SAMPLES, HiFTGenerator, fade_in
+from ..hift.source import phase_offsets
 from .noise import Draws
 
 REACH = 16

@@ -17,19 +17,19 @@ from functools import reduce
 import mlx.core as mx
 import numpy as np
 
-from . import ops
-from .checks import within
-from .config import SAMPLE_RATE, SPEECH_CODES
-from .endings import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
-from .in_order import InOrder
-from .loading.networks import Networks
+from .. import ops
+from ..checks import within
+from ..config import SAMPLE_RATE, SPEECH_CODES
+from ..loading.networks import Networks
+from ..t3.decoder import Decoder, Request
+from ..t3.prefix_cache import PrefixCache
+from ..t3.sampling import SamplingOptions
+from ..text.segments import PauseOptions, Segment, split_again
+from ..voice import Voice
 from .noise import Draws, fold
-from .rendering import ChunkOptions, Renderer, alike, push_together
-from .t3.decoder import Decoder, Request
-from .t3.prefix_cache import PrefixCache
-from .t3.sampling import SamplingOptions
-from .text.segments import PauseOptions, Segment, split_again
-from .voice import Voice
+from .ordering import InOrder
+from .token_to_wav import ChunkOptions, Renderer, alike, push_together
+from .watchdog import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
 
 log = logging.getLogger("mlx_audio_turbo")
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from .config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
-from .errors import OptionError
-from .loading.networks import S3Gen
+from ..config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
+from ..errors import OptionError
+from ..loading.networks import S3Gen
+from ..ops import blas
+from ..voice import Voice
 from .noise import Draws
-from .ops import blas
-from .vocoding import Vocoder
-from .voice import Voice
+from .streaming_vocoder import Vocoder
 
 TOKEN_LOOKAHEAD = 3
 """Tokens that the encoder hears ahead of the one it encodes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .speaking import Piece, Task
+    from .scheduler import Piece, Task
 
 
 class InOrder:

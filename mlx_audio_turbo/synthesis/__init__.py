@@ -1,0 +1,1 @@
+"""Segments of text and a voice to audio: one thread, one loop."""
