@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from mlx_audio_turbo.config import ModelConfig, Quantization, from_dict, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
-from mlx_audio_turbo.pipeline import ChatterboxTurbo
+from mlx_audio_turbo.models.turbo import ChatterboxTurbo
 
 from . import card, quantize, stand_ins, tokenizer, voices
 from . import folder as folders

@@ -26,7 +26,7 @@ from .errors import (
     TurboError,
     VoiceError,
 )
-from .pipeline import ChatterboxTurbo
+from .models.turbo import ChatterboxTurbo
 from .speech import AudioChunk, Speech
 from .synthesis.token_to_wav import ChunkOptions
 from .synthesis.watchdog import TrimOptions, WatchdogOptions

@@ -88,7 +88,7 @@ class Speech:
         Raises:
             ExtraError: matplotlib is not installed, or the image cannot be written.
         """
-        from .plot import compare
+        from .plotting import compare
 
         return compare(self, path=path)
 

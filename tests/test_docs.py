@@ -14,7 +14,7 @@ import pytest
 from mlx_audio_turbo import Voice, tts
 from mlx_audio_turbo.cli import voices_command
 from mlx_audio_turbo.cli.texts import TAGS
-from mlx_audio_turbo.voices import VoiceLibrary
+from mlx_audio_turbo.voice_library import VoiceLibrary
 from mlx_audio_turbo_convert import __main__ as convert
 
 from . import docs_tree

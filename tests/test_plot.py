@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_audio_turbo import AudioError, ExtraError, Speech, plot
+from mlx_audio_turbo import AudioError, ExtraError, Speech
+from mlx_audio_turbo import plotting as plot
 
 from .conftest import CLIP
 

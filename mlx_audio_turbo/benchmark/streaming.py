@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from ..config import CLOSING_SILENCE, STOP_SPEECH, TOKENS_PER_SECOND
 from ..loading.folder import LoadedModel
-from ..pipeline import ChatterboxTurbo
+from ..models.turbo import ChatterboxTurbo
 from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import Draws
 from ..synthesis.token_to_wav import ChunkOptions, Renderer

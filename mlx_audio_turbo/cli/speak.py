@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import voices
+from .. import voice_library as voices
 from ..audio.files import check_samples, load_audio, write_blocks
 from ..config import SAMPLE_RATE
 from ..errors import OptionError, TextError, VoiceError
 from ..loading import folder as loading
+from ..models.turbo import ChatterboxTurbo
 from ..ops import blas
-from ..pipeline import ChatterboxTurbo
 from ..speech import Speech
 from ..text.segments import pack
 from ..text.tokenizer import normalize_text
@@ -121,7 +121,7 @@ class Speaking:
     def _check_plot(self) -> Path | None:
         if self._args.plot is None:
             return None
-        from .. import plot
+        from .. import plotting as plot
 
         plot.check_installed()
         return plot.check_image(self._args.plot)
@@ -284,7 +284,7 @@ class Speaking:
             write_blocks(place.path, self._journal.audio(), SAMPLE_RATE)
 
     def _plot(self, path: Path) -> None:
-        from .. import plot
+        from .. import plotting as plot
 
         parts = self._journal.parts(_PLOTTED) if self._journal else self._shown
         plot.compare(joined(parts), path=path)

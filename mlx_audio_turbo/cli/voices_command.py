@@ -14,7 +14,7 @@ from ..config import SAMPLE_RATE
 from ..errors import VoiceError
 from ..loading import folder as loading
 from ..voice import Voice
-from ..voices import SavedVoice, VoiceLibrary, find
+from ..voice_library import SavedVoice, VoiceLibrary, find
 from .options import underscored, voices_parser
 from .running import run
 from .terminal import Terminal
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add(args: argparse.Namespace, terminal: Terminal) -> None:
-    from ..pipeline import ChatterboxTurbo
+    from ..models.turbo import ChatterboxTurbo
 
     library = VoiceLibrary()
     library.check_free(args.name, replace=args.replace)

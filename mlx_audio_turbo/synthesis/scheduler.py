@@ -18,9 +18,9 @@ import mlx.core as mx
 import numpy as np
 
 from .. import ops
-from ..checks import within
 from ..config import SAMPLE_RATE, SPEECH_CODES
 from ..loading.networks import Networks
+from ..options import within
 from ..t3.decoder import Decoder, Request
 from ..t3.prefix_cache import PrefixCache
 from ..t3.sampling import SamplingOptions

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlx_audio_turbo import ChatterboxTurbo, TurboError, Voice, tts, voices
+from mlx_audio_turbo import ChatterboxTurbo, TurboError, Voice, tts
+from mlx_audio_turbo import voice_library as voices
 from mlx_audio_turbo.cli import voices_command
 from mlx_audio_turbo_convert import __main__ as convert
 

@@ -9,27 +9,27 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from .audio import watermark as perth
-from .audio.clip_reader import RATES
-from .audio.files import check_samples, load_audio
-from .audio.resample import resample_soxr
-from .checks import chosen_seed, within
-from .config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
-from .encoders.reference_clip import encode
-from .errors import OptionError, VoiceError
-from .loading.folder import DEFAULT_MODEL, LoadedModel, load, resolve
-from .speech import AudioChunk, Speech
-from .synthesis import results as speeches
-from .synthesis.engine import Engine, Steps, default_cache_limit
-from .synthesis.noise import Draws
-from .synthesis.scheduler import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
-from .synthesis.token_to_wav import ChunkOptions, Renderer
-from .synthesis.watchdog import TrimOptions, WatchdogOptions
-from .t3.prefix_cache import PrefixCache
-from .t3.sampling import SamplingOptions
-from .text.segments import LIMIT, PauseOptions, Segment
-from .text.tokenizer import normalize_text
-from .voice import Voice
+from ..audio import watermark as perth
+from ..audio.clip_reader import RATES
+from ..audio.files import check_samples, load_audio
+from ..audio.resample import resample_soxr
+from ..config import SAMPLE_RATE, SPEECH_CODES, ModelConfig
+from ..encoders.reference_clip import encode
+from ..errors import OptionError, VoiceError
+from ..loading.folder import DEFAULT_MODEL, LoadedModel, load, resolve
+from ..options import chosen_seed, within
+from ..speech import AudioChunk, Speech
+from ..synthesis import results as speeches
+from ..synthesis.engine import Engine, Steps, default_cache_limit
+from ..synthesis.noise import Draws
+from ..synthesis.scheduler import MAX_TOKENS, Clock, Piece, Speaker, SpeakingOptions
+from ..synthesis.token_to_wav import ChunkOptions, Renderer
+from ..synthesis.watchdog import TrimOptions, WatchdogOptions
+from ..t3.prefix_cache import PrefixCache
+from ..t3.sampling import SamplingOptions
+from ..text.segments import LIMIT, PauseOptions, Segment
+from ..text.tokenizer import normalize_text
+from ..voice import Voice
 
 WATCHDOG = WatchdogOptions()
 

@@ -1,0 +1,1 @@
+"""The models as a user sees them."""
