@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .cli.options import tts_parser, underscored
-from .cli.running import run
+from .cli.process import run
 from .cli.terminal import Terminal
 
 
@@ -22,14 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(terminal, _list_tags, kept=str)
     if args.detect is not None:
         return run(terminal, lambda: _detect(args), kept=str)
-    from .cli.speak import Speaking
+    from .cli.tts import Speaking
 
     speaking = Speaking(args, terminal)
     return run(terminal, speaking.run, kept=speaking.kept)
 
 
 def _list_tags() -> None:
-    from .cli.texts import TAGS
+    from .cli.text_source import TAGS
 
     print("\n".join(TAGS))
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from .cli.voices_command import main
+from .cli.voices import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo import Voice, tts
-from mlx_audio_turbo.cli import voices_command
-from mlx_audio_turbo.cli.texts import TAGS
+from mlx_audio_turbo.cli import voices as voices_command
+from mlx_audio_turbo.cli.text_source import TAGS
 from mlx_audio_turbo.voice_library import VoiceLibrary
 from mlx_audio_turbo_convert import __main__ as convert
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from mlx_audio_turbo.cli.playing import Player
+from mlx_audio_turbo.cli.player import Player
 from mlx_audio_turbo.errors import ExtraError
 
 RATE = 24_000

@@ -17,8 +17,8 @@ import soundfile
 
 from mlx_audio_turbo import Voice, tts
 from mlx_audio_turbo.audio.files import load_audio, to_int16
-from mlx_audio_turbo.cli.journal import Journal
 from mlx_audio_turbo.cli.options import underscored
+from mlx_audio_turbo.cli.resume import Journal
 from mlx_audio_turbo.text.segments import pack
 
 from .conftest import CLIP
@@ -556,7 +556,7 @@ def test_an_error_of_ours_is_one_line_too(
     def fail(*_: object) -> None:
         raise KeyError("flux")
 
-    monkeypatch.setattr("mlx_audio_turbo.cli.speak.normalize_text", fail)
+    monkeypatch.setattr("mlx_audio_turbo.cli.tts.normalize_text", fail)
     assert tts.main(speak(tmp_path, kept)) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1

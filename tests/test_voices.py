@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo import Voice, VoiceError, tts
-from mlx_audio_turbo.cli.voices_command import main
+from mlx_audio_turbo.cli.voices import main
 from mlx_audio_turbo.voice_library import VoiceLibrary, find, voices_folder
 
 from .conftest import CLIP

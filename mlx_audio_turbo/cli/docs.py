@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from .options import EXIT_CODES, tts_parser, voices_parser
-from .texts import TAGS
+from .text_source import TAGS
 
 _HEAD = """\
 # The commands

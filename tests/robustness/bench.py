@@ -18,7 +18,7 @@ import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, TurboError, Voice, tts
 from mlx_audio_turbo import voice_library as voices
-from mlx_audio_turbo.cli import voices_command
+from mlx_audio_turbo.cli import voices as voices_command
 from mlx_audio_turbo_convert import __main__ as convert
 
 CLIP = Path(__file__).parents[1] / "data" / "1069-133699-0000.flac"

@@ -16,7 +16,7 @@ from ..loading import folder as loading
 from ..voice import Voice
 from ..voice_library import SavedVoice, VoiceLibrary, find
 from .options import underscored, voices_parser
-from .running import run
+from .process import run
 from .terminal import Terminal
 
 

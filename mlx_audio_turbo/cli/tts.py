@@ -26,12 +26,12 @@ from ..speech import Speech
 from ..text.segments import pack
 from ..text.tokenizer import normalize_text
 from ..voice import Voice
-from . import texts
+from . import text_source as texts
 from .checks import check, speaking_options
-from .journal import Journal
-from .places import Place, find_place, write_stdout
-from .playing import Player
-from .telling import Told, joined
+from .destination import Place, find_place, write_stdout
+from .player import Player
+from .resume import Journal
+from .summary import Told, joined
 from .terminal import Terminal
 
 _PLOTTED = 60.0

@@ -14,7 +14,7 @@ import numpy as np
 from ..audio.files import FORMATS, check_writable, to_int16
 from ..config import SAMPLE_RATE
 from ..errors import OptionError
-from .journal import Journal
+from .resume import Journal
 
 _STREAMED = ("wav", "pcm")
 
