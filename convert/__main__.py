@@ -20,7 +20,10 @@ from mlx_audio_turbo.config import (
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.voice import Voice
 
-from . import card, compare, folder, foreign, synthetic, upstream, verify, voices
+from . import builtin_voice as voices
+from . import card, compare, folder, upstream, verify
+from .synthetic import checkpoint as synthetic
+from .third_party import build as foreign
 
 _SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
 _PUBLISHED = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import upstream, voices
-from .safetensors_io import Reader
+from . import builtin_voice as voices
+from . import upstream
+from .safetensors_writer import Reader
 
 FILE = "README.md"
 PARTS: Mapping[str, str] = {

@@ -22,7 +22,8 @@ from mlx_audio_turbo.t3 import decoder as decoding
 from mlx_audio_turbo.text.tokenizer import normalize_text
 from mlx_audio_turbo.voice import Voice
 
-from . import card, stand_ins
+from . import card
+from .synthetic import voice as stand_ins
 
 TEXTS = (
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",

@@ -15,10 +15,11 @@ from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 
-from . import card, quantize, upstream, voices
-from .files import new_folder
-from .originals import Originals, is_finite
-from .safetensors_io import DTYPES, Tensor, to_bfloat16, write
+from . import builtin_voice as voices
+from . import card, quantize, upstream
+from .atomic_folder import new_folder
+from .safetensors_writer import DTYPES, Tensor, to_bfloat16, write
+from .source_tensors import Originals, is_finite
 from .tokenizer import write_tokenizer
 
 MODEL_TYPE = "chatterbox_turbo"

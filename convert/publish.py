@@ -9,8 +9,9 @@ from typing import Any
 
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 
-from . import card, voices
-from .safetensors_io import Reader
+from . import builtin_voice as voices
+from . import card
+from .safetensors_writer import Reader
 from .tokenizer import LEGACY_FILES
 
 REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", card.FILE)

@@ -17,7 +17,7 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.loading.weights import CODES, is_code
 
-from .safetensors_io import Tensor, from_bfloat16, to_bfloat16
+from .safetensors_writer import Tensor, from_bfloat16, to_bfloat16
 
 PARTS = ("weight", "scales", "biases")
 """What a quantised layer stores where a plain one stores its weight."""

@@ -12,8 +12,8 @@ from typing import Any
 from mlx_audio_turbo.config import NANO, TURBO, ModelConfig, from_dict
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 
-from . import shapes
-from .safetensors_io import Reader
+from .safetensors_writer import Reader
+from .synthetic import shapes
 from .tokenizer import LEGACY_FILES
 
 S3GEN_FILE = "s3gen_meanflow.safetensors"

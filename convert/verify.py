@@ -20,10 +20,12 @@ from mlx_audio_turbo.config import ModelConfig, Quantization, from_dict, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
 from mlx_audio_turbo.models.turbo import ChatterboxTurbo
 
-from . import card, quantize, stand_ins, tokenizer, voices
+from . import builtin_voice as voices
+from . import card, quantize, tokenizer
 from . import folder as folders
-from .originals import Originals, is_finite
-from .safetensors_io import Reader, Tensor
+from .safetensors_writer import Reader, Tensor
+from .source_tensors import Originals, is_finite
+from .synthetic import voice as stand_ins
 from .upstream import REPOSITORIES, Source
 
 SENTENCES = (

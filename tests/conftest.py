@@ -20,7 +20,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_folder(cache: Path) -> Path:
-    from mlx_audio_turbo_convert.tiny import ensure
+    from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
     return ensure(cache)
 

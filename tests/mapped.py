@@ -12,7 +12,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_audio_turbo_convert import rules as conversion
-from mlx_audio_turbo_convert.safetensors_io import Tensor
+from mlx_audio_turbo_convert.safetensors_writer import Tensor
 
 
 def draw(table: Mapping[str, Tensor], *, seed: int = 0) -> dict[str, np.ndarray]:

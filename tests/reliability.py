@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_audio_turbo import ChatterboxTurbo
-from mlx_audio_turbo_convert.tiny import ensure
+from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
 from .robustness.bench import Bench, Outcome, attempt, small_disk
 from .robustness.inputs import INPUTS, full_disk, read_only_disk

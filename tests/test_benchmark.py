@@ -27,7 +27,7 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.folder import LoadedModel, load, resolve
 from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.synthesis.token_to_wav import ChunkOptions
-from mlx_audio_turbo_convert.synthetic import write_checkpoint
+from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .peers import __main__ as acceptance
 from .peers import mlx_audio_turbo_port as port

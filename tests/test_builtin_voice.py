@@ -15,8 +15,18 @@ from safetensors.numpy import load_file, save_file
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.loading.folder import load
-from mlx_audio_turbo_convert import folder, synthetic, torch_zip, upstream, voices
+from mlx_audio_turbo_convert import (
+    builtin_voice as voices,
+)
+from mlx_audio_turbo_convert import (
+    folder,
+    upstream,
+)
+from mlx_audio_turbo_convert import (
+    torch_pickle as torch_zip,
+)
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 from . import torch_files
 from .torch_files import name, number, program, text, tuple_of, write_program

@@ -18,8 +18,8 @@ from mlx_audio_turbo.encoders.campplus import (
 )
 from mlx_audio_turbo.ops.layers import ScaleShift
 from mlx_audio_turbo_convert import rules as conversion
-from mlx_audio_turbo_convert import shapes
 from mlx_audio_turbo_convert.mapping.campplus import RULES
+from mlx_audio_turbo_convert.synthetic import shapes
 
 from . import mapped
 

@@ -18,10 +18,12 @@ from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import parameter_shapes
-from mlx_audio_turbo_convert import folder, rules, synthetic, tiny, upstream
+from mlx_audio_turbo_convert import folder, rules, upstream
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.mapping import RULES
-from mlx_audio_turbo_convert.safetensors_io import Reader
+from mlx_audio_turbo_convert.safetensors_writer import Reader
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
+from mlx_audio_turbo_convert.synthetic import tiny
 
 T3 = "t3_tiny_v1.safetensors"
 S3GEN = upstream.S3GEN_FILE

@@ -14,7 +14,9 @@ import pytest
 
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo_convert import files, folder, synthetic, upstream
+from mlx_audio_turbo_convert import atomic_folder as files
+from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 LEFTOVER = ".model.0123abcd.mlx-audio-turbo"
 

@@ -17,8 +17,9 @@ import pytest
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.loading.folder import DEFAULT_MODEL, resolve
-from mlx_audio_turbo_convert import synthetic, upstream
+from mlx_audio_turbo_convert import upstream
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

@@ -17,10 +17,13 @@ from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError, Vo
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.loading.folder import load, resolve
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
-from mlx_audio_turbo_convert import donors, folder, foreign, synthetic, upstream
+from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert.__main__ import main
-from mlx_audio_turbo_convert.mlx_weights import unpack
-from mlx_audio_turbo_convert.safetensors_io import Reader
+from mlx_audio_turbo_convert.safetensors_writer import Reader
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
+from mlx_audio_turbo_convert.third_party import build as foreign
+from mlx_audio_turbo_convert.third_party import fallbacks as donors
+from mlx_audio_turbo_convert.third_party.mlx_weights import unpack
 
 from .conftest import CLIP
 from .foreign_layouts import write_a, write_b, write_s3_tokenizer

@@ -152,7 +152,7 @@ def test_no_network(name: str, offline: None) -> None:
 def test_upstream_folders_are_converted_once(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlx_audio_turbo_convert.synthetic import write_checkpoint
+    from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
     monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "own"))
     checkpoint = tmp_path / "upstream"

@@ -13,8 +13,10 @@ import yaml
 
 from mlx_audio_turbo import DownloadError, ModelFolderError
 from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo_convert import card, folder, publish, synthetic, upstream, voices
+from mlx_audio_turbo_convert import builtin_voice as voices
+from mlx_audio_turbo_convert import card, folder, publish, upstream
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,9 +19,11 @@ from mlx_audio_turbo.config import NANO, TINY, TURBO, Quantization
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks, parameter_shapes
 from mlx_audio_turbo.loading.networks import quantize as quantize_networks
-from mlx_audio_turbo_convert import compare, folder, quantize, stand_ins, synthetic, upstream
+from mlx_audio_turbo_convert import compare, folder, quantize, upstream
 from mlx_audio_turbo_convert.__main__ import main
-from mlx_audio_turbo_convert.safetensors_io import Reader, from_bfloat16, size, to_bfloat16
+from mlx_audio_turbo_convert.safetensors_writer import Reader, from_bfloat16, size, to_bfloat16
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
+from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 
 FOUR = Quantization(4, 64)
 

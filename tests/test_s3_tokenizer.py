@@ -12,8 +12,8 @@ import pytest
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.encoders.s3_tokenizer import BOUND, MemoryAttention, S3Tokenizer
-from mlx_audio_turbo_convert import shapes
 from mlx_audio_turbo_convert.mapping.s3_tokenizer import RULES
+from mlx_audio_turbo_convert.synthetic import shapes
 
 from . import mapped
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo_convert.safetensors_io import (
+from mlx_audio_turbo_convert.safetensors_writer import (
     DTYPES,
     MAX_HEADER,
     Reader,

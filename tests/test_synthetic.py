@@ -12,9 +12,11 @@ from safetensors import safe_open
 
 from mlx_audio_turbo.config import NANO, TINY, TURBO, ModelConfig, from_dict
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo_convert import shapes, synthetic, upstream
-from mlx_audio_turbo_convert.draws import STEPS, draw, near_normal
-from mlx_audio_turbo_convert.safetensors_io import Reader, Tensor, size
+from mlx_audio_turbo_convert import upstream
+from mlx_audio_turbo_convert.safetensors_writer import Reader, Tensor, size
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
+from mlx_audio_turbo_convert.synthetic import shapes
+from mlx_audio_turbo_convert.synthetic.random_init import STEPS, draw, near_normal
 
 FILES = synthetic.tables(TINY, "t3_tiny_v1.safetensors")
 TENSORS = {name: tensor for table in FILES.values() for name, tensor in table.items()}

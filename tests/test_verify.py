@@ -14,9 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo.config import TINY, Quantization
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo_convert import folder, stand_ins, synthetic, upstream
+from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert import verify as verifying
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
+from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 
 WEIGHTS = "model.safetensors"
 Tensors = dict[str, np.ndarray]

@@ -9,8 +9,8 @@ import pytest
 from mlx_audio_turbo.config import VoiceEncoderConfig
 from mlx_audio_turbo.encoders import voice_encoder
 from mlx_audio_turbo.encoders.voice_encoder import STEP, WINDOW, VoiceEncoder, windows
-from mlx_audio_turbo_convert import shapes
 from mlx_audio_turbo_convert.mapping.voice_encoder import RULES
+from mlx_audio_turbo_convert.synthetic import shapes
 
 from . import mapped
 

@@ -122,7 +122,7 @@ def _checkpoint(folder: Path | None) -> Path:
 
     folder = folder or ROOT / ".parity" / "turbo"
     if not (folder / "config.json").exists():
-        synthetic = importlib.import_module("mlx_audio_turbo_convert.synthetic")
+        synthetic = importlib.import_module("mlx_audio_turbo_convert.synthetic.checkpoint")
         synthetic.write_checkpoint(folder, config=TURBO, name=folder.name, seed=SEED)
     return folder
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_audio_turbo.config import TINY, TURBO, ModelConfig
-from mlx_audio_turbo_convert.synthetic import write_checkpoint
+from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .compare.context import Context
 from .rows import Row

@@ -28,7 +28,7 @@ from mlx_audio_turbo.benchmark.report import STAGES, Row, markdown, medians, tab
 from mlx_audio_turbo.benchmark.workload import Workload, workload
 from mlx_audio_turbo.config import NANO, TURBO, ModelConfig
 from mlx_audio_turbo.loading.folder import LoadedModel, resolve
-from mlx_audio_turbo_convert.synthetic import write_checkpoint
+from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"

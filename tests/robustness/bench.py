@@ -57,7 +57,7 @@ class Bench:
     def checkpoint(self) -> Path:
         """A tiny checkpoint in the upstream layout."""
         from mlx_audio_turbo.config import TINY
-        from mlx_audio_turbo_convert.synthetic import write_checkpoint
+        from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
         write_checkpoint(self.folder / "checkpoint", config=TINY, name="tiny")
         return self.folder / "checkpoint"

@@ -21,7 +21,7 @@ from mlx_audio_turbo import (
     Voice,
     WatchdogOptions,
 )
-from mlx_audio_turbo_convert.tiny import ensure
+from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
 from .bench import CLIP, Bench, Call, Command, saved_voices
 

@@ -31,7 +31,7 @@ from mlx_audio_turbo.errors import ModelFolderError, VoiceError
 from mlx_audio_turbo.files.safetensors_reader import Reader
 from mlx_audio_turbo.loading.weights import load_weights
 from mlx_audio_turbo.voice import Voice
-from mlx_audio_turbo_convert import stand_ins
+from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 
 SECONDS, BYTES = 1.0, 1_000_000_000
 _NUMBERS = (0, 1, -1, 3, 7, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, -(2**63), 1e300, 0.5, True)

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from mlx_audio_turbo.config import TINY, Quantization
 from mlx_audio_turbo.loading.folder import load
-from mlx_audio_turbo_convert import folder, synthetic, upstream
+from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 
 @dataclass

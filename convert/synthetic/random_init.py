@@ -17,8 +17,9 @@ import numpy as np
 from mlx_audio_turbo.audio.mel import slaney_filters
 from mlx_audio_turbo.config import ENCODER_SAMPLE_RATE, STOP_SPEECH
 
-from . import shapes, synthetic_f0
-from .safetensors_io import Tensor
+from ..safetensors_writer import Tensor
+from . import f0 as synthetic_f0
+from . import shapes
 
 
 @dataclass(frozen=True)

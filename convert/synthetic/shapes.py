@@ -14,7 +14,7 @@ from mlx_audio_turbo.config import (
     VoiceEncoderConfig,
 )
 
-from .safetensors_io import Tensor
+from ..safetensors_writer import Tensor
 
 S3_SAMPLES = 400
 """Length of the S3 tokenizer's analysis window, which upstream stores with the weights."""

@@ -7,9 +7,9 @@ ones too, weight norms folded, batch norms with their running statistics, GPT-2 
 from __future__ import annotations
 
 from .. import layout
+from ..mapping.campplus import batch_norm
+from ..mapping.s3gen import encoder_block
 from ..rules import Drop, Rule, prefixed, rule
-from .campplus import batch_norm
-from .s3gen import encoder_block
 
 MOST = {"blocks": 3, "layers": 24}
 """As many as any CAM++ has; a rule without a source makes nothing."""

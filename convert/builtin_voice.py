@@ -10,8 +10,8 @@ import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
 
-from . import torch_zip
-from .safetensors_io import Reader, Tensor, write
+from . import torch_pickle as torch_zip
+from .safetensors_writer import Reader, Tensor, write
 
 SOURCE = "conds.pt"
 TARGET = "conds.safetensors"

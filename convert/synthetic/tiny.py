@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mlx_audio_turbo.config import TINY
 
-from . import folder, synthetic, upstream
+from .. import folder, upstream
+from . import checkpoint as synthetic
 
 
 def ensure(cache: Path) -> Path:

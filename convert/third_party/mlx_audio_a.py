@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..mapping import campplus
 from ..rules import Drop, Rule, prefixed, rule
-from . import campplus, mlx_audio
+from . import mlx_audio
 
 _LAYERS = 3
 

@@ -13,11 +13,12 @@ import numpy as np
 from mlx_audio_turbo.config import ModelConfig, to_dict
 from mlx_audio_turbo.errors import ModelFolderError
 
-from . import shapes, upstream
-from .draws import draw
-from .files import new_folder
-from .safetensors_io import Tensor, write
-from .tokenizer import LEGACY_FILES, build_tokenizer, byte_level_files
+from .. import upstream
+from ..atomic_folder import new_folder
+from ..safetensors_writer import Tensor, write
+from ..tokenizer import LEGACY_FILES, build_tokenizer, byte_level_files
+from . import shapes
+from .random_init import draw
 
 RECIPE_VERSION = 1
 """Goes up with any change of names, shapes or values, so that caches are made again."""

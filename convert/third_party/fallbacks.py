@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import rules, upstream
-from .mapping import campplus, s3_tokenizer, s3_tokenizer_v2, voice_encoder
-from .rules import Drop, Rule
-from .safetensors_io import Reader
-from .upstream import File
+from .. import rules, upstream
+from ..mapping import campplus, s3_tokenizer, voice_encoder
+from ..rules import Drop, Rule
+from ..safetensors_writer import Reader
+from ..upstream import File
+from . import s3_tokenizer_v2
 
 OFFICIAL = "ResembleAI/chatterbox-turbo"
 S3_TOKENIZER = "mlx-community/S3TokenizerV2"

@@ -12,7 +12,7 @@ from mlx_audio_turbo.loading.networks import parameter_shapes
 
 from . import layout, rules
 from .mapping import RULES
-from .safetensors_io import Reader
+from .safetensors_writer import Reader
 from .upstream import Source
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
 
-from .safetensors_io import Reader
+from ..safetensors_writer import Reader
 
 ROWS = 2048
 """Expanded at once, to hold the memory down."""

@@ -22,16 +22,17 @@ from mlx_audio_turbo.config import TURBO, ModelConfig, to_dict
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 from mlx_audio_turbo.loading.networks import LISTENERS, parameter_shapes
 
-from . import card as cards
-from . import rules, upstream, voices
-from .donors import DONORS, Donor, find
-from .files import new_folder
-from .folder import MODEL_TYPE, STORED, VERSION, cache_key, cast, make_once
-from .mapping import mlx_audio_a, mlx_audio_b
+from .. import builtin_voice as voices
+from .. import card as cards
+from .. import rules, upstream
+from ..atomic_folder import new_folder
+from ..folder import MODEL_TYPE, STORED, VERSION, cache_key, cast, make_once
+from ..rules import Drop, Rule
+from ..safetensors_writer import Tensor, write
+from ..tokenizer import write_tokenizer
+from . import mlx_audio_a, mlx_audio_b
+from .fallbacks import DONORS, Donor, find
 from .mlx_weights import Weights
-from .rules import Drop, Rule
-from .safetensors_io import Tensor, write
-from .tokenizer import write_tokenizer
 
 S3_TOKENIZER_TYPE = "s3_tokenizer_v2"
 SIZES: ModelConfig = TURBO
