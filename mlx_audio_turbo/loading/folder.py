@@ -103,7 +103,7 @@ def resolve(
             f"the model is a {type(model).__name__}; give a folder, a Hub id or 'tiny'"
         )
     if str(model) == "tiny":
-        return _converter("tiny").ensure(cache_folder())
+        return _converter("synthetic.tiny").ensure(cache_folder())
     folder = Path(model).expanduser()
     if not str(model) or not folder.is_dir():
         if str(model) and folder.exists():
@@ -119,7 +119,7 @@ def resolve(
             )
         folder = _download(str(model), revision=revision)
     if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
-        return _converter("foreign").resolve(folder, cache_folder())
+        return _converter("third_party.build").resolve(folder, cache_folder())
     return _converter("folder").ensure(folder, cache_folder(), progress=progress)
 
 
