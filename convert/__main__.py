@@ -9,15 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlx_audio_turbo.cli.options import Parser
-from mlx_audio_turbo.config import (
-    NANO,
-    QUANTIZATION_BITS,
-    QUANTIZATION_GROUPS,
-    TINY,
-    TURBO,
-    Quantization,
-)
+from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
+from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo.voice import Voice
 
 from . import builtin_voice as voices

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict
+from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict, to_json
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 
@@ -175,7 +175,7 @@ def _config(
             "revision": source.revision,
             "trained": source.trained,
         },
-        "architecture": to_dict(source.config),
+        **to_json(source.config),
     }
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_audio_turbo.config import NANO, TURBO, ModelConfig, from_dict
+from mlx_audio_turbo.config import ModelConfig, from_json
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+from mlx_audio_turbo.presets import NANO, TURBO
 
 from .safetensors_writer import Reader
 from .synthetic import shapes
@@ -293,7 +294,7 @@ def recognise(folder: Path) -> Source:
         return Source(
             folder=folder,
             t3_file=found[0],
-            config=from_dict(ModelConfig, described["architecture"], where="architecture"),
+            config=from_json(described, absent=TURBO),
             variant=variant,
             family=str(described.get("family", variant)),
             trained=described.get("trained") is not False,

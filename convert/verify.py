@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from mlx_audio_turbo.config import ModelConfig, Quantization, from_dict, to_dict
+from mlx_audio_turbo.config import Quantization, from_dict, from_json, to_json
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
 from mlx_audio_turbo.models.turbo import ChatterboxTurbo
+from mlx_audio_turbo.presets import TURBO
 
 from . import builtin_voice as voices
 from . import card, quantize, tokenizer
@@ -101,8 +102,8 @@ def _config(folder: Path, source: Source) -> tuple[Check, dict[str, Any] | None]
     check = Check("config.json")
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        found = to_dict(from_dict(ModelConfig, config["architecture"], where="architecture"))
-        check.faults += _differences(found, to_dict(source.config), "architecture")
+        found, wanted = to_json(from_json(config, absent=TURBO)), to_json(source.config)
+        check.faults += _differences(found, wanted, "")
         expected: dict[str, Any] = {
             "model_type": folders.MODEL_TYPE,
             "version": folders.VERSION,

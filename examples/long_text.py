@@ -6,10 +6,7 @@ python examples/long_text.py CLIP [MODEL] [TEXT_FILE]
 import sys
 from pathlib import Path
 
-from mlx_audio_turbo import ChatterboxTurbo
-from mlx_audio_turbo.audio.files import write_blocks
-from mlx_audio_turbo.synthesis.watchdog import TrimOptions
-from mlx_audio_turbo.text.segments import PauseOptions, pack
+from mlx_audio_turbo import ChatterboxTurbo, PauseOptions, TrimOptions, pack, write_blocks
 
 clip, *more = sys.argv[1:]
 model_name = more[0] if more else "ResembleAI/chatterbox-turbo"

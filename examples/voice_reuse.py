@@ -2,8 +2,7 @@
 
 import sys
 
-from mlx_audio_turbo import ChatterboxTurbo, Voice
-from mlx_audio_turbo.voice_library import VoiceLibrary
+from mlx_audio_turbo import ChatterboxTurbo, Voice, VoiceLibrary
 
 clip, model_name = [*sys.argv[1:], "ResembleAI/chatterbox-turbo"][:2]
 model = ChatterboxTurbo.from_pretrained(model_name)

@@ -1,12 +1,14 @@
-"""Every size and constant of the system: one frozen dataclass per network, each number once.
+"""The types of a model's configuration, one frozen dataclass per network, and the constants.
 
-``config.json`` of a model folder holds the same fields under ``"architecture"``; unknown or missing
-keys are errors, so that a folder can never be read with a default that it was not made with.
+``config.json`` of a model folder holds the same fields. Unknown and missing keys are errors, so
+that a folder is never read with a default that it was not made with.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,15 +29,7 @@ SPEECH_CODES = 6561
 START_SPEECH = 6561
 STOP_SPEECH = 6562
 SILENCE = 4299
-"""The token of silence; three of them close every utterance."""
-CLOSING_SILENCE = 3
-
-MIN_REFERENCE_SECONDS = 5
-S3GEN_PROMPT_SECONDS = 10
-T3_PROMPT_SECONDS = 15
-REFERENCE_LOUDNESS = -27.0
-"""LUFS that a reference clip is brought to."""
-MAX_TEXT_TOKENS = 1024
+"""The token of silence."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +167,49 @@ class HiFTConfig:
 
 
 @dataclass(frozen=True)
+class ReferenceClipConfig:
+    """How a reference clip becomes a voice.
+
+    min_seconds: a clip must be longer.
+    loudness: LUFS to which the clip is brought first; None leaves it as it is.
+    t3_prompt_seconds: what T3's prompt is made of, from the start of the clip.
+    s3gen_prompt_seconds: what S3Gen's prompt and x-vector are made of, likewise.
+    """
+
+    min_seconds: float
+    loudness: float | None
+    t3_prompt_seconds: float
+    s3gen_prompt_seconds: float
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How text becomes ids.
+
+    max_tokens: the most ids of one segment.
+    """
+
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class RenderingConfig:
+    """How speech tokens become samples.
+
+    closing_silence: silence tokens that follow the tokens of an utterance.
+    noise_scale: standard deviation of the noise from which the flow starts.
+    """
+
+    closing_silence: int
+    noise_scale: float
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """The whole system."""
+    """The whole system: the networks, and the numbers of a model that are no sizes.
+
+    generation: the model's own defaults of run options, by name; see ``options``.
+    """
 
     t3: T3Config
     s3_tokenizer: S3TokenizerConfig
@@ -182,6 +217,16 @@ class ModelConfig:
     campplus: CAMPlusConfig
     s3gen: S3GenConfig
     hift: HiFTConfig
+    reference_clip: ReferenceClipConfig
+    text: TextConfig
+    rendering: RenderingConfig
+    generation: Mapping[str, float]
+
+
+NETWORKS = ("t3", "s3_tokenizer", "voice_encoder", "campplus", "s3gen", "hift")
+"""The fields of :class:`ModelConfig` that stand under ``"architecture"`` in ``config.json``."""
+SECTIONS = ("reference_clip", "text", "rendering", "generation")
+"""The other fields, each a key of ``config.json`` itself."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +257,32 @@ QUANTIZATION_BITS = (4, 6, 8)
 QUANTIZATION_GROUPS = (32, 64, 128)
 
 _Config = TypeVar("_Config")
+_MAY_BE_ZERO = ("closing_silence",)
+"""Whole numbers of which 0 is a value."""
+
+
+def from_json(values: Mapping[str, Any], *, absent: ModelConfig) -> ModelConfig:
+    """The configuration in a parsed ``config.json``.
+
+    Args:
+        absent: its values stand for sections that the file lacks, as files of version 0.1 do.
+
+    Raises:
+        ModelFolderError: a key is unknown, missing, or of the wrong type.
+    """
+    architecture = values.get("architecture")
+    if not isinstance(architecture, Mapping):
+        raise ModelFolderError("config.json has no architecture; convert the model again")
+    sections = {name: values[name] for name in SECTIONS if name in values}
+    known = {name: dataclasses.asdict(absent)[name] for name in SECTIONS}
+    return from_dict(ModelConfig, {**architecture, **known, **sections}, where="architecture")
+
+
+def to_json(config: ModelConfig) -> dict[str, Any]:
+    """The inverse of :func:`from_json`: the keys of ``config.json`` that hold ``config``."""
+    values = to_dict(config)
+    architecture = {name: values[name] for name in NETWORKS}
+    return {"architecture": architecture, **{name: values[name] for name in SECTIONS}}
 
 
 def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "config") -> _Config:
@@ -220,8 +291,6 @@ def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "c
     Raises:
         ModelFolderError: a key is unknown, missing, or of the wrong type.
     """
-    import typing
-
     hints = typing.get_type_hints(kind)
     if not isinstance(values, Mapping):
         raise ModelFolderError(f"{where} is not an object in config.json; convert the model again")
@@ -240,14 +309,27 @@ def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "c
 def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where=where)  # type: ignore[arg-type]
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        (hint,) = (kind for kind in hint.__args__ if kind is not type(None))
     if hint is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        least = 0 if where.endswith(_MAY_BE_ZERO) else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ModelFolderError(f"{where} in config.json is {value!r}, not a positive integer")
+        return value
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ModelFolderError(f"{where} in config.json is {value!r}, not a number")
         return value
     if hint is str:
         if not isinstance(value, str):
             raise ModelFolderError(f"{where} in config.json is {value!r}, not a text")
         return value
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise ModelFolderError(f"{where} is not an object in config.json")
+        return {str(key): _value(float, item, f"{where}.{key}") for key, item in value.items()}
     if not isinstance(value, (list, tuple)) or not value:
         raise ModelFolderError(f"{where} in config.json is {value!r}, not a list")
     (inner, _) = hint.__args__
@@ -257,106 +339,3 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 def to_dict(config: Any) -> dict[str, Any]:
     """The inverse of :func:`from_dict`, ready for JSON."""
     return dataclasses.asdict(config)
-
-
-TURBO = ModelConfig(
-    t3=T3Config(
-        width=1024,
-        layers=24,
-        heads=16,
-        positions=8196,
-        text_vocabulary=50_276,
-        speech_vocabulary=6563,
-        speaker_embedding=256,
-        prompt_tokens=375,
-    ),
-    s3_tokenizer=S3TokenizerConfig(
-        mels=128, width=1280, heads=20, layers=6, memory_kernel=31, codebook_dims=8
-    ),
-    voice_encoder=VoiceEncoderConfig(mels=40, hidden=256, layers=3, embedding=256),
-    campplus=CAMPlusConfig(
-        mels=80,
-        embedding=192,
-        head_channels=32,
-        head_blocks=(2, 2),
-        initial_channels=128,
-        growth=32,
-        bottleneck=4,
-        block_layers=(12, 24, 16),
-        block_kernels=(3, 3, 3),
-        block_dilations=(1, 2, 2),
-        segment=100,
-    ),
-    s3gen=S3GenConfig(
-        vocabulary=SPEECH_CODES,
-        mels=80,
-        speaker_embedding=192,
-        encoder=EncoderConfig(
-            width=512, heads=8, feed_forward=2048, blocks=6, up_blocks=4, lookahead=3
-        ),
-        estimator=EstimatorConfig(
-            channels=256, heads=8, head_dim=64, blocks=4, mid_blocks=12, steps=2
-        ),
-    ),
-    hift=HiFTConfig(
-        mels=80,
-        channels=512,
-        upsample_rates=(8, 5, 3),
-        upsample_kernels=(16, 11, 7),
-        resblock_kernels=(3, 7, 11),
-        resblock_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
-        source_kernels=(7, 7, 11),
-        source_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
-        harmonics=8,
-        fft=16,
-        hop=4,
-        f0_channels=512,
-        f0_layers=5,
-    ),
-)
-
-NANO = dataclasses.replace(TURBO, t3=dataclasses.replace(TURBO.t3, width=768, layers=12, heads=12))
-
-TINY = ModelConfig(
-    t3=T3Config(
-        width=64,
-        layers=3,
-        heads=4,
-        positions=2560,
-        text_vocabulary=276,
-        speech_vocabulary=6563,
-        speaker_embedding=256,
-        prompt_tokens=375,
-    ),
-    s3_tokenizer=S3TokenizerConfig(
-        mels=128, width=128, heads=2, layers=2, memory_kernel=31, codebook_dims=8
-    ),
-    voice_encoder=VoiceEncoderConfig(mels=40, hidden=32, layers=3, embedding=256),
-    campplus=CAMPlusConfig(
-        mels=80,
-        embedding=192,
-        head_channels=32,
-        head_blocks=(2, 2),
-        initial_channels=16,
-        growth=4,
-        bottleneck=2,
-        block_layers=(12, 24, 16),
-        block_kernels=(3, 3, 3),
-        block_dilations=(1, 2, 2),
-        segment=100,
-    ),
-    s3gen=S3GenConfig(
-        vocabulary=SPEECH_CODES,
-        mels=80,
-        speaker_embedding=192,
-        encoder=EncoderConfig(
-            width=48, heads=2, feed_forward=96, blocks=2, up_blocks=1, lookahead=3
-        ),
-        estimator=EstimatorConfig(
-            channels=32, heads=2, head_dim=16, blocks=1, mid_blocks=2, steps=2
-        ),
-    ),
-    hift=dataclasses.replace(TURBO.hift, channels=64, f0_channels=64),
-)
-
-PRESETS: Mapping[str, ModelConfig] = {"turbo": TURBO, "nano": NANO, "tiny": TINY}

@@ -10,6 +10,14 @@ import pytest
 CLIP = Path(__file__).parent / "data" / "1069-133699-0000.flac"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fast_products() -> None:
+    """The BLAS that a loaded model would use, for tests of single networks too."""
+    from mlx_audio_turbo.ops import blas
+
+    blas.load()
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of our own, so that the user's stays as it is; commands in tests get it too."""

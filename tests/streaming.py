@@ -16,11 +16,12 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, ChunkOptions
-from mlx_audio_turbo.config import SAMPLES_PER_FRAME, TURBO
+from mlx_audio_turbo.config import SAMPLES_PER_FRAME
 from mlx_audio_turbo.hift.f0 import F0Predictor
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo.synthesis.noise import Draws
 from mlx_audio_turbo.synthesis.streaming_vocoder import REACH, Vocoder
-from mlx_audio_turbo.synthesis.token_to_wav import LOOKAHEAD, Renderer
+from mlx_audio_turbo.synthesis.token_to_wav import LOOKAHEAD, Renderer, tokens_due
 from mlx_audio_turbo_convert import folder, upstream
 
 from .parity.__main__ import CLIP, ROOT, checkpoint
@@ -101,10 +102,12 @@ def stream_rows(model: ChatterboxTurbo, sizes: tuple[int, ...], count: int = 120
 
     def speak(chunks: ChunkOptions | None) -> list[np.ndarray]:
         s3gen, draws = model._networks.s3gen, Draws(mx.random.key(6))
-        renderer = Renderer(s3gen, voice, draws, window=chunks.window if chunks else 0)
+        renderer = Renderer(
+            s3gen, voice, draws, TURBO.rendering, window=chunks.window if chunks else 0
+        )
         out, chunk = [], 0
-        while chunks and chunks.due(chunk) < count:
-            out += list(renderer.push(tokens[: chunks.due(chunk)], final=False))
+        while chunks and tokens_due(chunk, chunks) < count:
+            out += list(renderer.push(tokens[: tokens_due(chunk, chunks)], final=False))
             chunk += 1
         return out + list(renderer.push(tokens, final=True))
 

@@ -22,11 +22,14 @@ from mlx_audio_turbo.benchmark.peers import Peer, PeerKind, in_turn, ratio
 from mlx_audio_turbo.benchmark.plot import draw
 from mlx_audio_turbo.benchmark.report import STAGES, Row, table
 from mlx_audio_turbo.benchmark.workload import clip, workload
-from mlx_audio_turbo.config import SILENCE, SPEECH_CODES, TINY, TURBO
+from mlx_audio_turbo.config import SILENCE, SPEECH_CODES
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.loading.folder import LoadedModel, load, resolve
+from mlx_audio_turbo.loading.catalog import resolve
+from mlx_audio_turbo.loading.folder import LoadedModel, load
 from mlx_audio_turbo.ops import blas
-from mlx_audio_turbo.synthesis.token_to_wav import ChunkOptions
+from mlx_audio_turbo.options import ChunkOptions
+from mlx_audio_turbo.presets import TINY, TURBO
+from mlx_audio_turbo.synthesis.token_to_wav import tokens_due
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .peers import __main__ as acceptance
@@ -129,8 +132,8 @@ def test_chunks_of_equal_size_are_compared(
 ) -> None:
     options = ChunkOptions()
     utterance = workload(loaded.config, 40)
-    chunks = sum(options.due(chunk) < utterance.decoded for chunk in range(100)) + 1
-    within = sum(options.due(chunk) < 247 for chunk in range(100))
+    chunks = sum(tokens_due(chunk, options) < utterance.decoded for chunk in range(100)) + 1
+    within = sum(tokens_due(chunk, options) < 247 for chunk in range(100))
     seconds = [1.0] * chunks
     seconds[-2], seconds[within - 1] = 3.0, 2.0
     monkeypatch.setattr(streaming, "chunk_seconds", lambda *_: seconds)

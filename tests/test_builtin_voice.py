@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.loading.folder import load
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import (
     builtin_voice as voices,
 )

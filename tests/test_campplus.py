@@ -8,7 +8,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.encoders.campplus import (
     CAMPlus,
     DenseLayer,
@@ -17,6 +16,7 @@ from mlx_audio_turbo.encoders.campplus import (
     pool_statistics,
 )
 from mlx_audio_turbo.ops.layers import ScaleShift
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.campplus import RULES
 from mlx_audio_turbo_convert.synthetic import shapes

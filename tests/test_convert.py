@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import parameter_shapes
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import folder, rules, upstream
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.mapping import RULES

@@ -15,12 +15,12 @@ from mlx.utils import tree_map
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import STOP_SPEECH
 from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3 import decoder as decoding
 from mlx_audio_turbo.t3.cache import BLOCK
 from mlx_audio_turbo.t3.decoder import Decoder, Request, decode, generate, prefill_prefix
 from mlx_audio_turbo.t3.forward import OnHost, on_device
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
-from mlx_audio_turbo.t3.sampling import SamplingOptions
 from mlx_audio_turbo.t3.turbo import T3
 from tests.test_t3 import CONFIG, GREEDY, UPSTREAM, convert
 

@@ -9,14 +9,8 @@ import pytest
 
 from mlx_audio_turbo.config import SILENCE
 from mlx_audio_turbo.errors import AudioError, OptionError
-from mlx_audio_turbo.synthesis.watchdog import (
-    TrimOptions,
-    Verdict,
-    Watchdog,
-    WatchdogOptions,
-    fade_out,
-    trim,
-)
+from mlx_audio_turbo.options import TrimOptions, WatchdogOptions
+from mlx_audio_turbo.synthesis.watchdog import Verdict, Watchdog, fade_out, trim
 
 RATE = 24_000
 MARGIN = round(0.2 * RATE)

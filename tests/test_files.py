@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import atomic_folder as files
 from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic

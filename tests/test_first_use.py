@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError
-from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.loading.folder import DEFAULT_MODEL, resolve
+from mlx_audio_turbo.loading.catalog import DEFAULT_MODEL, resolve
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import upstream
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic

@@ -14,8 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError, Voice, VoiceError
-from mlx_audio_turbo.config import TINY
-from mlx_audio_turbo.loading.folder import load, resolve
+from mlx_audio_turbo.loading.catalog import resolve
+from mlx_audio_turbo.loading.folder import load
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
 from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert.__main__ import main

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_audio_turbo.config import TINY
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .parity.compare.context import Context

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_audio_turbo.config import SAMPLE_RATE, TINY, HiFTConfig
+from mlx_audio_turbo.config import SAMPLE_RATE, HiFTConfig
 from mlx_audio_turbo.hift.generator import FADE_SAMPLES, HiFTGenerator, fade_in
 from mlx_audio_turbo.hift.source import harmonic_waves, phase_offsets
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import rules
 from mlx_audio_turbo_convert.mapping.hift import RULES
 from mlx_audio_turbo_convert.synthetic import shapes

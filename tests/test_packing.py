@@ -9,14 +9,8 @@ import time
 import pytest
 
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.text.segments import (
-    MIN_LIMIT,
-    PauseOptions,
-    Segment,
-    normalize_spaces,
-    pack,
-    split_again,
-)
+from mlx_audio_turbo.options import MIN_SEGMENT_LIMIT, PauseOptions
+from mlx_audio_turbo.text.segments import Segment, normalize_spaces, pack, pause_after, split_again
 from mlx_audio_turbo.text.sentences import find_breaks
 
 FILLER = "The quick brown fox jumps over the lazy dog and runs away again"
@@ -228,7 +222,7 @@ def test_paragraphs_are_never_joined() -> None:
 def test_pauses() -> None:
     pauses = PauseOptions(word=0.01, clause=0.02, sentence=0.03, paragraph=0.04)
     kinds = ("word", "clause", "sentence", "paragraph", "end")
-    seconds = [pauses.after(Segment("x", kind, " ")) for kind in kinds]
+    seconds = [pause_after(Segment("x", kind, " "), pauses) for kind in kinds]
     assert seconds == [0.01, 0.02, 0.03, 0.04, 0.0]
     assert PauseOptions().paragraph > PauseOptions().sentence > PauseOptions().clause
     with pytest.raises(OptionError, match="paragraph"):
@@ -306,7 +300,7 @@ def test_ten_thousand_texts() -> None:
     for number in range(10_000):
         tidy = number % 2 == 0
         text = tidy_text(random_) if tidy else wild_text(random_)
-        limit = random_.choice((MIN_LIMIT, 100, 300))
+        limit = random_.choice((MIN_SEGMENT_LIMIT, 100, 300))
         segments = pack(text, limit=limit)
         folded = normalize_spaces(text)
 

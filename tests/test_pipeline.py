@@ -9,7 +9,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-import mlx_audio_turbo
 from mlx_audio_turbo import AudioError, ChatterboxTurbo, OptionError, TextError, Voice, VoiceError
 from mlx_audio_turbo.config import SAMPLE_RATE, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.synthesis.noise import Draws, frame_normal
@@ -24,29 +23,6 @@ def clip(seconds: float) -> np.ndarray:
     from mlx_audio_turbo.audio.files import load_audio
 
     return load_audio(CLIP, sample_rate=SAMPLE_RATE)[: int(seconds * SAMPLE_RATE)]
-
-
-def test_public_names() -> None:
-    assert set(mlx_audio_turbo.__all__) == {
-        "AudioChunk",
-        "AudioError",
-        "ChatterboxTurbo",
-        "ChunkOptions",
-        "DownloadError",
-        "ExtraError",
-        "ModelFolderError",
-        "OptionError",
-        "PauseOptions",
-        "Speech",
-        "TextError",
-        "TrimOptions",
-        "TurboError",
-        "Voice",
-        "VoiceError",
-        "WatchdogOptions",
-        "__version__",
-    }
-    assert all(hasattr(mlx_audio_turbo, name) for name in mlx_audio_turbo.__all__)
 
 
 def test_same_seed_same_audio(model: ChatterboxTurbo, voice: Voice) -> None:

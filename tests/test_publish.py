@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlx_audio_turbo import DownloadError, ModelFolderError
-from mlx_audio_turbo.config import TINY
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import builtin_voice as voices
 from mlx_audio_turbo_convert import card, folder, publish, upstream
 from mlx_audio_turbo_convert.__main__ import main

@@ -15,10 +15,11 @@ from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, OptionError, VoiceError, ops
-from mlx_audio_turbo.config import NANO, TINY, TURBO, Quantization
+from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks, parameter_shapes
 from mlx_audio_turbo.loading.networks import quantize as quantize_networks
+from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo_convert import compare, folder, quantize, upstream
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.safetensors_writer import Reader, from_bfloat16, size, to_bfloat16

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_audio_turbo import TextError
-from mlx_audio_turbo.text.segments import LIMIT, MAX_BYTES, normalize_spaces, pack
+from mlx_audio_turbo.options import SEGMENT_LIMIT
+from mlx_audio_turbo.text.segments import MAX_BYTES, normalize_spaces, pack
 from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
 
 from .robustness.bench import Bench, attempt, small_disk
@@ -121,8 +122,8 @@ def test_any_text_is_packed_without_loss(text: str, limit: int) -> None:
 @quick
 @given(text=texts)
 def test_any_segment_fits_the_tokenizer(tiny_folder: Path, text: str) -> None:
-    tokenizer = TextTokenizer(tiny_folder)
-    for segment in pack(text, limit=LIMIT):
+    tokenizer = TextTokenizer(tiny_folder, max_tokens=1024)
+    for segment in pack(text, limit=SEGMENT_LIMIT):
         try:
             ids = tokenizer.encode(normalize_text(segment.text))
         except TextError as error:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo import ops
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.encoders.s3_tokenizer import BOUND, MemoryAttention, S3Tokenizer
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert.mapping.s3_tokenizer import RULES
 from mlx_audio_turbo_convert.synthetic import shapes
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from mlx_audio_turbo.config import TINY, TURBO
+from mlx_audio_turbo.presets import TINY, TURBO
 from mlx_audio_turbo.s3gen import conformer, estimator
 from mlx_audio_turbo.s3gen import solver as meanflow
 from mlx_audio_turbo.s3gen.model import TokenToMel

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo.errors import OptionError
-from mlx_audio_turbo.t3.sampling import SamplingOptions, filter_logits, mark, sample
+from mlx_audio_turbo.options import SamplingOptions
+from mlx_audio_turbo.t3.sampling import filter_logits, mark, sample
 
 OFF: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
 

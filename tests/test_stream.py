@@ -13,11 +13,11 @@ import pytest
 
 from mlx_audio_turbo import AudioChunk, ChatterboxTurbo, ChunkOptions, OptionError, TextError, Voice
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
+from mlx_audio_turbo.options import PauseOptions
 from mlx_audio_turbo.synthesis import scheduler as speaking
 from mlx_audio_turbo.synthesis.noise import Draws
 from mlx_audio_turbo.synthesis.streaming_vocoder import F0_REACH, REACH, Vocoder
-from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together
-from mlx_audio_turbo.text.segments import PauseOptions
+from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together, tokens_due
 
 from .conftest import CLIP
 from .streaming import smooth_mel, steady_f0
@@ -123,10 +123,12 @@ def lengths(model: ChatterboxTurbo, voice: Voice, counts: list[int], sizes: tupl
     options = ChunkOptions(sizes=sizes, window=20)
 
     def render(count: int) -> int:
-        renderer = Renderer(model._networks.s3gen, voice, Draws(mx.random.key(0)), window=20)
+        renderer = Renderer(
+            model._networks.s3gen, voice, Draws(mx.random.key(0)), model.config.rendering, window=20
+        )
         tokens, samples, chunk = list(range(count)), 0, 0
-        while options.due(chunk) < count:
-            pieces = renderer.push(tokens[: options.due(chunk)], final=False)
+        while tokens_due(chunk, options) < count:
+            pieces = renderer.push(tokens[: tokens_due(chunk, options)], final=False)
             samples += sum(map(len, pieces))
             chunk += 1
         return samples + sum(map(len, renderer.push(tokens, final=True)))
@@ -248,7 +250,10 @@ def test_utterances_of_like_length_and_prompt_are_rendered_together(
     s3gen = model._networks.s3gen
 
     def renderers() -> list[Renderer]:
-        return [Renderer(s3gen, v, Draws(mx.random.key(i))) for i, v in enumerate(voices)]
+        return [
+            Renderer(s3gen, v, Draws(mx.random.key(i)), model.config.rendering)
+            for i, v in enumerate(voices)
+        ]
 
     groups = alike(list(zip(renderers(), tokens, strict=True)))
     assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 5], [3]]
@@ -331,7 +336,7 @@ def test_the_watchdog_draws_again_and_says_so(
     model: ChatterboxTurbo, voice: Voice, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Greedy speech of this model falls into a loop; another draw does not help it."""
-    from mlx_audio_turbo.synthesis.watchdog import WatchdogOptions
+    from mlx_audio_turbo.options import WatchdogOptions
 
     watchdog = WatchdogOptions(max_run=1, max_silence=1, max_cycle=16)
     speech = model.generate(
@@ -343,7 +348,7 @@ def test_the_watchdog_draws_again_and_says_so(
 
 
 def test_trimming(model: ChatterboxTurbo, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlx_audio_turbo.synthesis.watchdog import TrimOptions
+    from mlx_audio_turbo.options import TrimOptions
 
     whole = model.generate(TEXT, voice=voice, seed=3, max_tokens=20)
     monkeypatch.setattr(

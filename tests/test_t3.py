@@ -13,9 +13,9 @@ from mlx.utils import tree_flatten, tree_map
 
 from mlx_audio_turbo.config import START_SPEECH, STOP_SPEECH, T3Config, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
+from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3 import decoder as decoding
 from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, LayerCache
-from mlx_audio_turbo.t3.sampling import SamplingOptions
 from mlx_audio_turbo.t3.turbo import T3
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo.config import TINY, Quantization
+from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert import verify as verifying
 from mlx_audio_turbo_convert.__main__ import main

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, to_dict
+from mlx_audio_turbo.config import ModelConfig, to_json
 from mlx_audio_turbo.errors import ModelFolderError
 
 from .. import upstream
@@ -80,7 +80,7 @@ def write_checkpoint(
             "family": f"untrained-{name}-{seed}",
             "trained": False,
             "seed": seed,
-            "architecture": to_dict(config),
+            **to_json(config),
         }
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
         (folder / "README.md").write_text(_README.format(name=name, seed=seed), "utf-8")

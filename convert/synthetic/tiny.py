@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mlx_audio_turbo.config import TINY
+from mlx_audio_turbo.presets import TINY
 
 from .. import folder, upstream
 from . import checkpoint as synthetic

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import TURBO, ModelConfig, to_dict
+from mlx_audio_turbo.config import ModelConfig, to_json
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 from mlx_audio_turbo.loading.networks import LISTENERS, parameter_shapes
+from mlx_audio_turbo.presets import TURBO
 
 from .. import builtin_voice as voices
 from .. import card as cards
@@ -253,7 +254,7 @@ def convert(
             },
             "notes": notes,
             "missing": missing,
-            "architecture": to_dict(foreign.config),
+            **to_json(foreign.config),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")

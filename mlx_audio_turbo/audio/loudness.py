@@ -6,15 +6,11 @@ import math
 
 import numpy as np
 
-from ..config import REFERENCE_LOUDNESS
-
 _BLOCK_SECONDS = 0.4
 """The shortest stretch whose loudness is defined."""
 
 
-def normalize_loudness(
-    samples: np.ndarray, sample_rate: int, *, target: float = REFERENCE_LOUDNESS
-) -> np.ndarray:
+def normalize_loudness(samples: np.ndarray, sample_rate: int, *, target: float) -> np.ndarray:
     """Scale float32 ``samples`` (N,) so that their integrated loudness is ``target`` LUFS.
 
     What has no loudness (silence, less than 0.4 s) is given back as it is.

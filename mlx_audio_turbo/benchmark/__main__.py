@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import OptionError, TurboError
-from ..loading.folder import DEFAULT_MODEL
+from ..loading.catalog import DEFAULT_MODEL
 
 PEERS = ("reference", "mlx-audio", "mlx-audio-as-installed")
 SEED = 20_26
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace) -> None:
 
 def _checkpoint(folder: Path | None) -> Path:
     """The one that was given, or the one that ``make parity`` and this command share."""
-    from ..config import TURBO
+    from ..presets import TURBO
     from .peers import ROOT
 
     folder = folder or ROOT / ".parity" / "turbo"

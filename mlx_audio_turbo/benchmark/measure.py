@@ -16,13 +16,13 @@ from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..encoders import features
 from ..loading.folder import LoadedModel
+from ..options import SamplingOptions
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
 from ..synthesis.noise import Draws
 from ..synthesis.token_to_wav import Renderer
 from ..t3.cache import KeyValueCache
 from ..t3.decoder import Decoder, Request, prefill_prefix
-from ..t3.sampling import SamplingOptions
 from ..t3.turbo import T3
 from ..voice import Voice
 from . import workload as work
@@ -174,7 +174,9 @@ def render(loaded: LoadedModel, utterance: work.Workload, *, inside: bool = Fals
     """
     clock = Clock()
     voice = voice_of(utterance, loaded.family)
-    renderer = Renderer(loaded.networks.s3gen, voice, Draws(mx.random.key(1)))
+    renderer = Renderer(
+        loaded.networks.s3gen, voice, Draws(mx.random.key(1)), loaded.config.rendering
+    )
     # The closing silence is the renderer's own.
     tokens = utterance.tokens[: utterance.decoded].tolist()
     with ExitStack() as stack:

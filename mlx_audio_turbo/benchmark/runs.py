@@ -12,7 +12,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..loading.folder import LoadedModel, load, resolve
+from ..loading.catalog import resolve
+from ..loading.folder import LoadedModel, load
 from ..ops import blas
 from ..synthesis.engine import default_cache_limit
 from . import machine, measure, streaming

@@ -10,12 +10,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..config import CLOSING_SILENCE, STOP_SPEECH, TOKENS_PER_SECOND
+from ..config import STOP_SPEECH, TOKENS_PER_SECOND
 from ..loading.folder import LoadedModel
 from ..models.turbo import ChatterboxTurbo
+from ..options import ChunkOptions
 from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import Draws
-from ..synthesis.token_to_wav import ChunkOptions, Renderer
+from ..synthesis.token_to_wav import Renderer, tokens_due
 from .measure import Clock, voice_of
 from .workload import TEXT, Workload
 
@@ -51,7 +52,7 @@ def streaming(loaded: LoadedModel, utterance: Workload, *, repeats: int) -> dict
     """The same utterance whole and streamed, in a voice that has spoken before."""
     said, clock, chunks = _said(loaded, utterance), Clock(), 0
     with endless(loaded) as model:
-        model.generate(TEXT, **{**said, "max_tokens": 1})
+        model.generate(TEXT, voice=said["voice"], seed=1, max_tokens=1)
         for _ in range(repeats):
             with clock.timing("whole"):
                 speech = model.generate(TEXT, **said)
@@ -70,7 +71,7 @@ def together(loaded: LoadedModel, utterance: Workload, *, rows: int = 8) -> floa
     """The time of ``rows`` such utterances spoken together, over that of one after another."""
     said, clock = _said(loaded, utterance), Clock()
     with endless(loaded) as model:
-        model.generate(TEXT, **{**said, "max_tokens": 1})
+        model.generate(TEXT, voice=said["voice"], seed=1, max_tokens=1)
         for batch_size in (rows, 1):
             with clock.timing(str(batch_size)):
                 speeches = list(model.generate_batch([TEXT] * rows, batch_size=batch_size, **said))
@@ -86,12 +87,13 @@ def chunk_seconds(loaded: LoadedModel, utterance: Workload) -> list[float]:
         loaded.networks.s3gen,
         voice_of(utterance, loaded.family),
         Draws(mx.random.key(1)),
+        loaded.config.rendering,
         window=options.window,
     )
-    tokens = utterance.tokens[:-CLOSING_SILENCE].tolist()
+    tokens = utterance.tokens[: utterance.decoded].tolist()
     final = False
     while not final:
-        due = options.due(len(seconds))
+        due = tokens_due(len(seconds), options)
         final = due >= len(tokens)
         started = time.perf_counter()
         list(renderer.push(tokens[:due], final=final))
@@ -105,6 +107,6 @@ def chunk_growth(loaded: LoadedModel, utterance: Workload, *, seconds: float = 1
     The two give equally much audio; the last chunk of all may give less.
     """
     options, times = ChunkOptions(), chunk_seconds(loaded, utterance)
-    tokens = TOKENS_PER_SECOND * seconds - CLOSING_SILENCE
-    whole = [chunk for chunk in range(len(times)) if options.due(chunk) < tokens]
+    tokens = TOKENS_PER_SECOND * seconds - utterance.closing_silence
+    whole = [chunk for chunk in range(len(times)) if tokens_due(chunk, options) < tokens]
     return times[-2] / times[whole[-1]]

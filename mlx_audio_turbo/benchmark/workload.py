@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ..config import (
-    CLOSING_SILENCE,
     FRAMES_PER_TOKEN,
     SAMPLE_RATE,
     SILENCE,
@@ -35,6 +34,7 @@ class Workload:
     speaker_embedding: (256,) float32.
     t3_prompt_tokens: (375,) int32 with the published sizes: the longest prompt.
     prompt_tokens: (250,) int32; prompt_mel: (500, 80) float32; x_vector: (192,) float32.
+    closing_silence: how many of the tokens are the closing silence.
     """
 
     text_ids: np.ndarray
@@ -44,11 +44,12 @@ class Workload:
     prompt_tokens: np.ndarray
     prompt_mel: np.ndarray
     x_vector: np.ndarray
+    closing_silence: int
 
     @property
     def decoded(self) -> int:
         """How many tokens T3 has to draw for this utterance."""
-        return len(self.tokens) - CLOSING_SILENCE
+        return len(self.tokens) - self.closing_silence
 
     @property
     def seconds(self) -> float:
@@ -66,7 +67,8 @@ def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
     count = round(seconds * TOKENS_PER_SECOND)
     prompt = PROMPT_SECONDS * TOKENS_PER_SECOND
     tokens = draw.integers(0, SPEECH_CODES, count)
-    tokens[-CLOSING_SILENCE:] = SILENCE
+    closing = config.rendering.closing_silence
+    tokens[count - closing :] = SILENCE
     speaker = draw.standard_normal(config.t3.speaker_embedding)
     mel_shape = (FRAMES_PER_TOKEN * prompt, config.s3gen.mels)
     return Workload(
@@ -77,6 +79,7 @@ def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
         prompt_tokens=draw.integers(0, SPEECH_CODES, prompt).astype(np.int32),
         prompt_mel=(draw.standard_normal(mel_shape) * 2 - 5).astype(np.float32),
         x_vector=draw.standard_normal(config.s3gen.speaker_embedding).astype(np.float32),
+        closing_silence=closing,
     )
 
 

@@ -6,10 +6,7 @@ import argparse
 from typing import Any
 
 from ..errors import OptionError
-from ..synthesis.scheduler import MAX_BATCH, MAX_TOKENS
-from ..synthesis.watchdog import TrimOptions
-from ..t3.sampling import SamplingOptions
-from ..text.segments import PauseOptions
+from ..options import MAX_BATCH, MAX_TOKENS, PauseOptions, SamplingOptions, TrimOptions
 
 _EXCLUDING = (
     ("voice", "ref_audio"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..audio.files import FORMATS
-from ..loading.folder import DEFAULT_MODEL
+from ..loading.catalog import DEFAULT_MODEL
 from .terminal import leave_unread, open_streams
 
 EXIT_CODES = {

@@ -19,7 +19,7 @@ from .. import voice_library as voices
 from ..audio.files import check_samples, load_audio, write_blocks
 from ..config import SAMPLE_RATE
 from ..errors import OptionError, TextError, VoiceError
-from ..loading import folder as loading
+from ..loading import catalog
 from ..models.turbo import ChatterboxTurbo
 from ..ops import blas
 from ..speech import Speech
@@ -137,7 +137,7 @@ class Speaking:
             return voices.find(args.voice).voice
         if args.ref_audio is not None:
             return load_audio(args.ref_audio, sample_rate=SAMPLE_RATE, start=args.ref_start)
-        if args.model in (loading.DEFAULT_MODEL, "tiny"):
+        if args.model in (catalog.DEFAULT_MODEL, "tiny"):
             raise VoiceError("nobody to speak; give --voice NAME or --ref_audio CLIP")
         return None
 
@@ -145,7 +145,7 @@ class Speaking:
         args, terminal = self._args, self._terminal
         started = time.perf_counter()
         model = ChatterboxTurbo.from_pretrained(
-            loading.resolve(args.model, progress=terminal.byte_bar("converting"))
+            catalog.resolve(args.model, progress=terminal.byte_bar("converting"))
         )
         self._told.time({"loading": time.perf_counter() - started})
         terminal.note(f"matrix products: {blas.active()}")

@@ -12,7 +12,7 @@ from typing import Any
 from ..audio.files import load_audio
 from ..config import SAMPLE_RATE
 from ..errors import VoiceError
-from ..loading import folder as loading
+from ..loading import catalog
 from ..voice import Voice
 from ..voice_library import SavedVoice, VoiceLibrary, find
 from .options import underscored, voices_parser
@@ -43,7 +43,7 @@ def _add(args: argparse.Namespace, terminal: Terminal) -> None:
     library = VoiceLibrary()
     library.check_free(args.name, replace=args.replace)
     samples = load_audio(args.clip, sample_rate=SAMPLE_RATE, start=args.ref_start)
-    folder = loading.resolve(args.model, progress=terminal.byte_bar("converting"))
+    folder = catalog.resolve(args.model, progress=terminal.byte_bar("converting"))
     model = ChatterboxTurbo.from_pretrained(folder)
     if not model.trained:
         terminal.say("The weights of this model are random, not trained: the voice means nothing.")

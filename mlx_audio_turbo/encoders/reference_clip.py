@@ -14,10 +14,8 @@ from ..audio.resample import resample_sinc, resample_soxr
 from ..config import (
     ENCODER_SAMPLE_RATE,
     FRAMES_PER_TOKEN,
-    MIN_REFERENCE_SECONDS,
-    S3GEN_PROMPT_SECONDS,
     SAMPLE_RATE,
-    T3_PROMPT_SECONDS,
+    ReferenceClipConfig,
 )
 from ..errors import AudioError
 from ..voice import Voice
@@ -36,6 +34,7 @@ def encode(
     s3_tokenizer: S3Tokenizer,
     voice_encoder: VoiceEncoder,
     speaker_encoder: CAMPlus,
+    config: ReferenceClipConfig,
     prompt_tokens: int,
     normalize: bool,
     family: str,
@@ -43,23 +42,23 @@ def encode(
     """Encode a clip.
 
     Args:
-        samples: (samples,) mono float32 at 24 kHz, longer than 5 s.
-        prompt_tokens: at most so many tokens prompt T3.
-        normalize: bring the clip to the reference's loudness first.
+        samples: (samples,) mono float32 at 24 kHz.
+        prompt_tokens: limit of T3's prompt.
+        normalize: first bring the clip to the loudness of ``config``, if it has one.
 
     Raises:
-        AudioError: the clip is 5 s or shorter.
+        AudioError: the clip is too short.
     """
     seconds = len(samples) / SAMPLE_RATE
-    if seconds <= MIN_REFERENCE_SECONDS:
+    if seconds <= config.min_seconds:
         raise AudioError(
             f"the reference clip is {seconds:.2f} s long; give one of more than "
-            f"{MIN_REFERENCE_SECONDS} s (10 to 15 s is best)"
+            f"{config.min_seconds:g} s (10 to 15 s is best)"
         )
-    if normalize:
-        samples = normalize_loudness(samples, SAMPLE_RATE)
+    if normalize and config.loudness is not None:
+        samples = normalize_loudness(samples, SAMPLE_RATE, target=config.loudness)
     clip_16k = resample_soxr(samples, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
-    prompt = samples[: S3GEN_PROMPT_SECONDS * SAMPLE_RATE]
+    prompt = samples[: round(config.s3gen_prompt_seconds * SAMPLE_RATE)]
     prompt_16k = resample_sinc(prompt, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
 
     mel = features.prompt_mel(prompt)
@@ -67,7 +66,8 @@ def encode(
     # Two mel frames a token, always: an odd frame left over would shift every length after it.
     count = min(len(tokens), len(mel) // FRAMES_PER_TOKEN)
     fbank = features.kaldi_fbank(prompt_16k)
-    t3_mel = features.s3_log_mel(clip_16k[: T3_PROMPT_SECONDS * ENCODER_SAMPLE_RATE])
+    t3_clip = clip_16k[: round(config.t3_prompt_seconds * ENCODER_SAMPLE_RATE)]
+    t3_mel = features.s3_log_mel(t3_clip)
     return Voice(
         speaker_embedding=np.array(voice_encoder.embed(mx.array(features.voice_mel(clip_16k)))),
         t3_prompt_tokens=_tokens(s3_tokenizer, t3_mel[: MEL_FRAMES_PER_TOKEN * prompt_tokens]),

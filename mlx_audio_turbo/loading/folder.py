@@ -1,26 +1,22 @@
-"""A folder, a Hub repository or ``tiny`` → networks, tokenizer and configuration.
-
-The only module of the library that reads the network.
-"""
+"""A model folder → networks, tokenizer and configuration."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
-import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import platformdirs
 
 from .. import ops
-from ..config import ModelConfig, Quantization, from_dict
-from ..errors import DownloadError, ModelFolderError, OptionError
+from ..config import ModelConfig, Quantization, from_dict, from_json
+from ..errors import ModelFolderError, OptionError
+from ..ops import blas
+from ..options import RUN_OPTIONS, definitions
+from ..presets import TURBO
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
@@ -28,22 +24,8 @@ from .weights import load_weights
 
 logger = logging.getLogger("mlx_audio_turbo")
 
-DEFAULT_MODEL = "ResembleAI/chatterbox-turbo"
-"""The official checkpoint; converted once, then loaded from the cache."""
-MODEL_TYPE = "chatterbox_turbo"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_FOLDER_FILES = [
-    "config.json",
-    "README.md",
-    "model*.safetensors",
-    "conds.safetensors",
-    "tokenizer*.json",
-    # what folders of other writers have in place of tokenizer.json
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-]
+MODEL_TYPES = ("chatterbox_turbo",)
+"""The values of ``model_type`` in ``config.json`` that this version loads."""
 VOICE_FILE = "conds.safetensors"
 
 
@@ -59,6 +41,7 @@ class LoadedModel:
     notes: what whoever made the folder wants its users to know.
     """
 
+    model_type: str
     networks: Networks
     tokenizer: TextTokenizer
     config: ModelConfig
@@ -73,56 +56,6 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: ``MLX_AUDIO_TURBO_CACHE`` or the user's cache."""
-    chosen = os.environ.get("MLX_AUDIO_TURBO_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("mlx_audio_turbo"))
-
-
-def resolve(
-    model: str | Path,
-    *,
-    revision: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
-
-    A checkpoint in the upstream layout or in another MLX layout, local or on the Hub, is converted
-    once into the cache. Of the official ones what is there is taken without asking the Hub.
-
-    Args:
-        revision: commit of a Hub repository.
-        progress: called with the bytes done so far and in all where a checkpoint is converted.
-
-    Raises:
-        ModelFolderError: no such folder, and not a name that the Hub could know.
-        DownloadError: the Hub could not be reached and the cache does not hold the model.
-    """
-    if not isinstance(model, (str, os.PathLike)):
-        raise ModelFolderError(
-            f"the model is a {type(model).__name__}; give a folder, a Hub id or 'tiny'"
-        )
-    if str(model) == "tiny":
-        return _converter("synthetic.tiny").ensure(cache_folder())
-    folder = Path(model).expanduser()
-    if not str(model) or not folder.is_dir():
-        if str(model) and folder.exists():
-            raise ModelFolderError(f"{folder} is a file; give the folder that holds config.json")
-        if not _HUB_ID.fullmatch(str(model)):
-            raise ModelFolderError(
-                f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, "
-                "or 'tiny'"
-            )
-        if str(model) in _converter("upstream").REPOSITORIES:
-            return _converter("folder").ensure_published(
-                str(model), cache_folder(), revision=revision, progress=progress
-            )
-        folder = _download(str(model), revision=revision)
-    if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
-        return _converter("third_party.build").resolve(folder, cache_folder())
-    return _converter("folder").ensure(folder, cache_folder(), progress=progress)
-
-
 def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     """Read a model folder strictly.
 
@@ -133,10 +66,12 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     Raises:
         ModelFolderError: a file is absent or damaged; a tensor is missing, extra or misshapen.
     """
+    blas.load()
     values = _read_config(folder)
-    config = from_dict(ModelConfig, values["architecture"], where="architecture")
+    config = from_json(values, absent=TURBO)
+    _check_generation(config, folder)
     missing = _missing(values, folder)
-    family = str(values.get("family", MODEL_TYPE))
+    family = str(values.get("family", values["model_type"]))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
     quantization = _quantization(values, folder)
     networks = Networks(config, missing=missing)
@@ -157,8 +92,9 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     )
     voice = folder / VOICE_FILE
     return LoadedModel(
+        model_type=values["model_type"],
         networks=networks,
-        tokenizer=TextTokenizer(folder),
+        tokenizer=TextTokenizer(folder, max_tokens=config.text.max_tokens),
         config=config,
         folder=folder,
         family=family,
@@ -170,6 +106,21 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
         builtin_voice=Voice.load_builtin(voice, family=family) if voice.is_file() else None,
         notes=tuple(map(str, values.get("notes", ()))),
     )
+
+
+def _check_generation(config: ModelConfig, folder: Path) -> None:
+    known = {
+        name: each for kind in RUN_OPTIONS.values() for name, each in definitions(kind).items()
+    }
+    try:
+        for name, value in config.generation.items():
+            if name not in known:
+                raise OptionError(f"{name} is no option")
+            known[name].check(value)
+    except OptionError as error:
+        raise ModelFolderError(
+            f"generation in {folder / 'config.json'}: {error}; convert the model again"
+        ) from None
 
 
 def _quantization(values: dict[str, Any], folder: Path) -> Quantization | None:
@@ -202,31 +153,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise ModelFolderError(f"{path} cannot be read ({error}); convert it again") from None
     kind = values.get("model_type") if isinstance(values, dict) else None
-    if kind != MODEL_TYPE or "architecture" not in values:
+    if kind not in MODEL_TYPES or "architecture" not in values:
         raise ModelFolderError(
-            f"{path} describes {kind or 'no known model'}, not a {MODEL_TYPE} folder of this "
-            "converter; convert the model with mlx_audio_turbo.convert"
+            f"{path} describes {kind or 'no known model'}, not a {' or '.join(MODEL_TYPES)} "
+            "folder of this converter; convert the model with mlx_audio_turbo.convert"
         )
     for key, known in (("source", dict), ("notes", list)):
         if not isinstance(values.get(key, known()), known):
             raise ModelFolderError(f"{key!r} in {path} is damaged; convert the model again")
     return values
-
-
-def _download(repository: str, *, revision: str | None = None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_FOLDER_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DownloadError(
-            f"{repository} could not be downloaded ({reason}); check the name and the network, or "
-            "give a folder"
-        ) from None
-
-
-def _converter(module: str) -> Any:
-    """A module of the converter, which the run time only knows when a model must be made."""
-    return importlib.import_module(f"mlx_audio_turbo_convert.{module}")

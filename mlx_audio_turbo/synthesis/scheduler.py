@@ -18,52 +18,22 @@ import mlx.core as mx
 import numpy as np
 
 from .. import ops
-from ..config import SAMPLE_RATE, SPEECH_CODES
+from ..config import SAMPLE_RATE, SPEECH_CODES, RenderingConfig
 from ..loading.networks import Networks
-from ..options import within
+from ..options import (
+    MAX_TOKENS,
+    SpeakingOptions,
+)
 from ..t3.decoder import Decoder, Request
 from ..t3.prefix_cache import PrefixCache
-from ..t3.sampling import SamplingOptions
-from ..text.segments import PauseOptions, Segment, split_again
+from ..text.segments import Segment, pause_after, split_again
 from ..voice import Voice
 from .noise import Draws, fold
 from .ordering import InOrder
-from .token_to_wav import ChunkOptions, Renderer, alike, push_together
-from .watchdog import TrimOptions, Verdict, Watchdog, WatchdogOptions, fade_out, trim
+from .token_to_wav import Renderer, alike, push_together, tokens_due
+from .watchdog import Verdict, Watchdog, fade_out, trim
 
 log = logging.getLogger("mlx_audio_turbo")
-
-MAX_BATCH = 64
-MAX_TOKENS = 1000
-"""The reference's limit for one utterance: 40 s of speech."""
-
-
-@dataclass(frozen=True)
-class SpeakingOptions:
-    """How to speak, the same for all that is spoken together.
-
-    max_tokens: the most tokens of a segment. A segment that reaches the model's own limit is split
-        and spoken in parts; one that reaches a lower one, which somebody asked for, ends there.
-    chunks: give audio as it comes; None gives each segment whole.
-    trim: cut noise and silence after a segment's speech; None leaves the length to the tokens.
-    watchdog: notice a segment that has run astray; None lets it run.
-    retries: how often such a segment is drawn again.
-    batch_size: how many segments are decoded together.
-    """
-
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    max_tokens: int = MAX_TOKENS
-    chunks: ChunkOptions | None = None
-    trim: TrimOptions | None = None
-    pauses: PauseOptions = field(default_factory=PauseOptions)
-    watchdog: WatchdogOptions | None = field(default_factory=WatchdogOptions)
-    retries: int = 2
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        within("max_tokens", self.max_tokens, 1, MAX_TOKENS)
-        within("retries", self.retries, 0, 100)
-        within("batch_size", self.batch_size, 1, MAX_BATCH)
 
 
 @dataclass(frozen=True)
@@ -153,7 +123,10 @@ class Speaker:
         prefixes: PrefixCache,
         options: SpeakingOptions,
         clock: Clock,
+        *,
+        rendering: RenderingConfig,
     ):
+        self._rendering = rendering
         self._networks, self._encode_text, self._prefixes = networks, encode_text, prefixes
         self._options, self._clock = options, clock
         self._decoder = Decoder(networks.t3, options=options.sampling)
@@ -213,6 +186,7 @@ class Speaker:
             self._networks.s3gen,
             voice,
             Draws(render_key),
+            self._rendering,
             window=options.chunks.window if options.chunks else 0,
         )
         watchdog = Watchdog(options.watchdog) if options.watchdog else None
@@ -246,7 +220,7 @@ class Speaker:
             self._decoder.remove(number)
             yield from self._astray(utterance, verdict)
             return
-        if options.chunks and len(utterance.spoken) >= options.chunks.due(utterance.chunk):
+        if options.chunks and len(utterance.spoken) >= tokens_due(utterance.chunk, options.chunks):
             utterance.chunk += 1
             started = time.perf_counter()
             audio = list(utterance.renderer.push(utterance.spoken, final=False))
@@ -324,7 +298,7 @@ class Speaker:
             # What was given cannot be taken back.
             if (keep := max(0, keep - gone)) < len(audio):
                 audio = fade_out(audio[:keep], sample_rate=SAMPLE_RATE)
-        pause = np.zeros(round(options.pauses.after(task.segment) * SAMPLE_RATE), np.float32)
+        pause = np.zeros(round(pause_after(task.segment, options.pauses) * SAMPLE_RATE), np.float32)
         return Piece(task, np.concatenate([audio, pause]), last=True, tokens=tokens, notes=notes)
 
 

@@ -9,15 +9,14 @@ blended. What is once given to the vocoder stays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 
-from ..config import CLOSING_SILENCE, FRAMES_PER_TOKEN, SILENCE
-from ..errors import OptionError
+from ..config import FRAMES_PER_TOKEN, SILENCE, RenderingConfig
 from ..loading.networks import S3Gen
 from ..ops import blas
+from ..options import ChunkOptions
 from ..voice import Voice
 from .noise import Draws
 from .streaming_vocoder import Vocoder
@@ -34,35 +33,25 @@ HELD = TOKEN_LOOKAHEAD + (LOOKAHEAD + BLEND) // FRAMES_PER_TOKEN
 """Tokens that are known before the audio of a token can be given, 0.4 s of speech."""
 
 
-@dataclass(frozen=True)
-class ChunkOptions:
-    """How an utterance is cut for streaming.
-
-    sizes: tokens whose audio the first chunk gives, the second and so on; the last size repeats.
-        Ten tokens more must be known by then. Every chunk costs the prompt once more, so that few
-        large ones are the cheaper and many small ones the quicker.
-    window: past tokens that a chunk hears again; bounds the cost of a chunk.
-    """
-
-    sizes: tuple[int, ...] = (10, 25, 50, 100)
-    window: int = 50
-
-    def __post_init__(self) -> None:
-        if not self.sizes or min(self.sizes) < 1:
-            raise OptionError(f"chunk sizes are {self.sizes}; give at least one, each 1 or more")
-        if self.window < 0:
-            raise OptionError(f"the chunk window is {self.window} tokens; give 0 or more")
-
-    def due(self, chunk: int) -> int:
-        """Tokens that are known when the chunk of this index is made."""
-        repeats = max(0, chunk + 1 - len(self.sizes))
-        return HELD + sum(self.sizes[: chunk + 1]) + repeats * self.sizes[-1]
+def tokens_due(chunk: int, options: ChunkOptions) -> int:
+    """Tokens that must be known before the chunk of this index is rendered."""
+    repeats = max(0, chunk + 1 - len(options.sizes))
+    return HELD + sum(options.sizes[: chunk + 1]) + repeats * options.sizes[-1]
 
 
 class Renderer:
     """One utterance's way from tokens to samples."""
 
-    def __init__(self, s3gen: S3Gen, voice: Voice, draws: Draws, *, window: int = 0):
+    def __init__(
+        self,
+        s3gen: S3Gen,
+        voice: Voice,
+        draws: Draws,
+        config: RenderingConfig,
+        *,
+        window: int = 0,
+    ):
+        self._config = config
         self._flow, self._draws, self._window = s3gen.flow, draws, window
         self._vocoder = Vocoder(s3gen.mel2wav, draws)
         self._mels = voice.s3gen_prompt_mel.shape[1]
@@ -73,7 +62,8 @@ class Renderer:
         self._held: mx.array | None = None  # the last chunk's version of the frames that follow
 
     def push(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
-        """Samples (N,) that are ready, in pieces; over all calls 960 per token and of silence 3.
+        """Samples (N,) that are ready, in pieces; over all calls 960 per token, the closing
+        silence included.
 
         Args:
             tokens: all speech tokens so far, of this call and those before.
@@ -90,7 +80,7 @@ class Renderer:
 
     def _pieces(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
         if final:
-            tokens = _closed(tokens)
+            tokens = self._closed(tokens)
         mel = self._mel(tokens, final=final)
         if mel is not None:
             yield from self._vocoder.push(mel, final=final, lookahead=LOOKAHEAD)
@@ -123,7 +113,11 @@ class Renderer:
         """Of the prompt's frames and of ``frames`` of speech from ``first`` on, (1, n, mels)."""
         known = self._prompt_mel.shape[1]
         prompt = self._draws.flow(0, known, self._mels)
-        return mx.concatenate([prompt, self._draws.flow(known + first, frames, self._mels)], axis=1)
+        speech = self._draws.flow(known + first, frames, self._mels)
+        return mx.concatenate([prompt, speech], axis=1) * self._config.noise_scale
+
+    def _closed(self, tokens: Sequence[int]) -> list[int]:
+        return [*tokens, *[SILENCE] * self._config.closing_silence]
 
 
 def push_together(
@@ -139,7 +133,7 @@ def push_together(
     """
     if len({renderer._prompt_mel.shape[1] for renderer in renderers}) > 1:
         raise ValueError("prompts of several lengths cannot be rendered together")
-    closed = [_closed(some) for some in tokens]
+    closed = [each._closed(some) for each, some in zip(renderers, tokens, strict=True)]
     counts = [FRAMES_PER_TOKEN * len(some) for some in closed]
     noise = [each._noise(0, count) for each, count in zip(renderers, counts, strict=True)]
     with blas.one_thread():
@@ -178,10 +172,6 @@ def alike(utterances: Sequence[tuple[Renderer, Sequence[int]]]) -> list[list[int
                 continue
         groups.append([index])
     return groups
-
-
-def _closed(tokens: Sequence[int]) -> list[int]:
-    return [*tokens, *[SILENCE] * CLOSING_SILENCE]
 
 
 def _row(tokens: Sequence[int]) -> mx.array:

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ..config import SILENCE, TOKENS_PER_SECOND
+from ..config import TOKENS_PER_SECOND
 from ..errors import AudioError, OptionError
+from ..options import LONGEST_CYCLE, TrimOptions, WatchdogOptions
 
 FRAME_SECONDS = 0.02
 MIN_SPEECH_FRAMES = 3
 """Frames in a row that make speech: 60 ms is less than any syllable and more than a click."""
-
-
-@dataclass(frozen=True)
-class TrimOptions:
-    """Where :func:`trim` cuts.
-
-    margin: seconds kept past the last speech.
-    threshold_db: what counts as speech, against the utterance's own level.
-    """
-
-    margin: float = 0.2
-    threshold_db: float = -35.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin < float("inf"):
-            raise OptionError(f"the margin is {self.margin} s; give 0 or more seconds")
-        if not self.threshold_db < 0:
-            raise OptionError(f"the threshold is {self.threshold_db} dB; give one below 0")
 
 
 def trim(audio: np.ndarray, *, sample_rate: int, options: TrimOptions | None = None) -> int:
@@ -87,37 +69,6 @@ def fade_out(audio: np.ndarray, *, sample_rate: int, seconds: float = 0.01) -> n
     ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, samples + 1) / max(1, samples))
     faded[len(audio) - samples :] *= ramp.astype(audio.dtype)
     return faded
-
-
-LONGEST_CYCLE = 8
-"""Tokens; longer loops are whole phrases, which sampling does not repeat to the letter."""
-
-
-@dataclass(frozen=True)
-class WatchdogOptions:
-    """The most tokens in a row (25 a second) that may still be speech.
-
-    ``max_run`` of one token: a second of sound that does not change at all; a drawn-out vowel
-    changes its token several times in that. ``max_silence`` of silence tokens: natural pauses reach
-    1.04 s, 26 tokens; twice that is no pause. ``max_cycle`` of a cycle of 2 to 8 tokens repeated to
-    the letter: sampled speech does not repeat itself exactly, two seconds of it are a loop.
-    ``silence`` holds the ids that count as silence.
-    """
-
-    max_run: int = TOKENS_PER_SECOND
-    max_silence: int = 2 * TOKENS_PER_SECOND
-    max_cycle: int = 2 * TOKENS_PER_SECOND
-    silence: Set[int] = frozenset({SILENCE})
-
-    def __post_init__(self) -> None:
-        for name in ("max_run", "max_silence"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; give at least one token")
-        if self.max_cycle < 2 * LONGEST_CYCLE:
-            raise OptionError(
-                f"max_cycle is {self.max_cycle}; give at least {2 * LONGEST_CYCLE} tokens, "
-                "two rounds of the longest cycle"
-            )
 
 
 @dataclass(frozen=True)

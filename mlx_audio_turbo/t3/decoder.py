@@ -14,9 +14,10 @@ import mlx.core as mx
 
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
+from ..options import SamplingOptions
 from .cache import KeyValueCache, gather
 from .forward import forward_of
-from .sampling import SamplingOptions, mark, sample
+from .sampling import mark, sample
 from .turbo import T3
 
 

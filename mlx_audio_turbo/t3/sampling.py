@@ -6,51 +6,9 @@ on what the filters kept. Dimensions: B batch, V speech ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from numbers import Real
-
 import mlx.core as mx
 
-from ..errors import OptionError
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How tokens are drawn.
-
-    temperature: divides the logits. 0 takes the likeliest token at every step (the reference
-        treats 0 as 1; a user who asks for 0 expects no chance at all).
-    top_k: how many of the likeliest tokens stay in the draw, with all that tie with the last of
-        them; 0 keeps every token.
-    top_p: the least likely tokens whose probabilities sum to at most ``1 - top_p`` leave the draw;
-        1 keeps every token.
-    repetition_penalty: a token spoken before has its score divided by this where positive and
-        multiplied where negative; 1 changes nothing.
-
-    Raises:
-        OptionError: a value is outside of its range.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 1000
-    top_p: float = 0.95
-    repetition_penalty: float = 1.2
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, Real):
-                raise OptionError(f"{name} is {value!r}; give a number")
-        if not 0 <= self.temperature < float("inf"):
-            raise OptionError(f"temperature is {self.temperature}; give a number from 0 up")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
-            raise OptionError(f"top_k is {self.top_k}; give a whole number, or 0 for no limit")
-        if not 0 < self.top_p <= 1:
-            raise OptionError(f"top_p is {self.top_p}; give a number above 0 and up to 1")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise OptionError(
-                f"repetition_penalty is {self.repetition_penalty}; give a number above 0, "
-                "or 1 for none"
-            )
+from ..options import SamplingOptions
 
 
 def filter_logits(logits: mx.array, spoken: mx.array, options: SamplingOptions) -> mx.array:

@@ -16,12 +16,9 @@ from numbers import Integral
 from typing import Literal
 
 from ..errors import OptionError
+from ..options import MIN_SEGMENT_LIMIT, SEGMENT_LIMIT, PauseOptions
 from .sentences import find_breaks, find_tags
 
-LIMIT = 300
-"""Characters of a segment that the model speaks without garbling."""
-MIN_LIMIT = 40
-"""The least limit: the longest tag must fit."""
 MAX_BYTES = 1000
 """Of a segment in UTF-8, unless the limit is higher: a byte may be a token, and 1,024 fit."""
 PARAGRAPH_GLUE = "\n\n"
@@ -47,23 +44,9 @@ class Segment:
         return any(character.isalnum() for character in self.text)
 
 
-@dataclass(frozen=True)
-class PauseOptions:
-    """Seconds of silence put after a segment, on top of the margin that trimming leaves."""
-
-    word: float = 0.0
-    clause: float = 0.1
-    sentence: float = 0.2
-    paragraph: float = 0.7
-
-    def __post_init__(self) -> None:
-        for name, seconds in vars(self).items():
-            if not 0 <= seconds < math.inf:
-                raise OptionError(f"the {name} pause is {seconds} s; give 0 or more seconds")
-
-    def after(self, segment: Segment) -> float:
-        """Seconds of silence between ``segment`` and the next; none after the last."""
-        return 0.0 if segment.pause == "end" else getattr(self, segment.pause)
+def pause_after(segment: Segment, pauses: PauseOptions) -> float:
+    """Seconds of silence between ``segment`` and the next one; none after the last."""
+    return 0.0 if segment.pause == "end" else getattr(pauses, segment.pause)
 
 
 def normalize_spaces(text: str) -> str:
@@ -78,7 +61,7 @@ def normalize_spaces(text: str) -> str:
     return PARAGRAPH_GLUE.join(paragraphs)
 
 
-def pack(text: str, *, limit: int = LIMIT) -> list[Segment]:
+def pack(text: str, *, limit: int = SEGMENT_LIMIT) -> list[Segment]:
     """Segments of at most ``limit`` characters, none empty, none across a paragraph break.
 
     Where letters take four bytes, as in a few scripts and with emoji, also of at most 1,000 bytes.
@@ -91,8 +74,10 @@ def pack(text: str, *, limit: int = LIMIT) -> list[Segment]:
     """
     if not isinstance(limit, Integral):
         raise OptionError(f"the limit is {limit!r} characters; give a whole number")
-    if limit < MIN_LIMIT:
-        raise OptionError(f"a limit of {limit} characters is too low; give at least {MIN_LIMIT}")
+    if limit < MIN_SEGMENT_LIMIT:
+        raise OptionError(
+            f"a limit of {limit} characters is too low; give at least {MIN_SEGMENT_LIMIT}"
+        )
     paragraphs = normalize_spaces(text).split(PARAGRAPH_GLUE)
     packed = (s for paragraph in paragraphs for s in _pack_paragraph(paragraph, limit))
     segments = [s for segment in packed for s in _within_bytes(segment, max(limit, MAX_BYTES))]
@@ -106,7 +91,7 @@ def split_again(segment: Segment) -> list[Segment]:
 
     The last one keeps the pause and the glue. A segment of up to 40 characters comes back alone.
     """
-    parts = pack(segment.text, limit=max(MIN_LIMIT, 2 * len(segment.text) // 3))
+    parts = pack(segment.text, limit=max(MIN_SEGMENT_LIMIT, 2 * len(segment.text) // 3))
     parts[-1] = replace(parts[-1], pause=segment.pause, glue=segment.glue)
     return parts
 

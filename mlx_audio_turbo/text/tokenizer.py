@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ..config import MAX_TEXT_TOKENS
 from ..errors import ModelFolderError, TextError
 
 _PLAIN_MARKS = str.maketrans(
@@ -44,8 +43,16 @@ def normalize_text(text: str) -> str:
 class TextTokenizer:
     """Text to ids by the ``tokenizer.json`` of a model folder; no ids are added at either end."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ModelFolderError where the file is absent or damaged."""
+    def __init__(self, folder: Path, *, max_tokens: int) -> None:
+        """Read the file of a folder.
+
+        Args:
+            max_tokens: the most ids of one text.
+
+        Raises:
+            ModelFolderError: the file is absent or damaged.
+        """
+        self._max_tokens = max_tokens
         path = folder / "tokenizer.json"
         try:
             content = path.read_text("utf-8")
@@ -65,11 +72,11 @@ class TextTokenizer:
         return tuple(tag for tag in contents if tag.startswith("[") and tag.endswith("]"))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of ``text``, at most 1024.
+        """The ids of ``text``.
 
         Raises:
-            TextError: more ids than that (the reference drops the rest in silence), or half a
-                surrogate pair, which is no character.
+            TextError: more ids than the model takes (the reference drops the rest in silence), or
+                half a surrogate pair, which is no character.
         """
         try:
             text.encode("utf-8")
@@ -78,9 +85,9 @@ class TextTokenizer:
                 f"the text has half a surrogate pair at position {error.start}; remove it"
             ) from None
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        if len(ids) > MAX_TEXT_TOKENS:
+        if len(ids) > self._max_tokens:
             raise TextError(
-                f"the text is {len(ids)} tokens long where at most {MAX_TEXT_TOKENS} fit; "
+                f"the text is {len(ids)} tokens long where at most {self._max_tokens} fit; "
                 "split it and say the parts one after another"
             )
         return ids

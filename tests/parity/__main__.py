@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlx_audio_turbo.config import TINY, TURBO, ModelConfig
+from mlx_audio_turbo.config import ModelConfig
+from mlx_audio_turbo.presets import TINY, TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .compare.context import Context

@@ -26,8 +26,10 @@ from mlx_audio_turbo.benchmark.peers import kinds, ratio
 from mlx_audio_turbo.benchmark.plot import draw
 from mlx_audio_turbo.benchmark.report import STAGES, Row, markdown, medians, table
 from mlx_audio_turbo.benchmark.workload import Workload, workload
-from mlx_audio_turbo.config import NANO, TURBO, ModelConfig
-from mlx_audio_turbo.loading.folder import LoadedModel, resolve
+from mlx_audio_turbo.config import ModelConfig
+from mlx_audio_turbo.loading.catalog import resolve
+from mlx_audio_turbo.loading.folder import LoadedModel
+from mlx_audio_turbo.presets import NANO, TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,7 @@
 """mlx-audio's Chatterbox Turbo as a peer: its own loops over its own modules, float32 weights.
 
 As installed, its matrix products are those of MLX's wheel. ``--blas`` gives them the library that
-ours run with, bound by the same module (``mlx_audio_turbo/blas.py``) but with nothing of ours
+ours run with, bound by the same module (``mlx_audio_turbo/ops/blas``) but with nothing of ours
 between MLX and the library.
 """
 
@@ -171,7 +171,7 @@ def bind(library: str) -> str:
     """Give MLX the BLAS ``library``; tells what came of it."""
     os.environ["MLX_AUDIO_TURBO_BLAS"] = library
     package = types.ModuleType("ours")  # the module alone, without its own package's imports
-    package.__path__ = [str(LIBRARY)]
+    package.__path__ = [str(LIBRARY / "ops")]
     sys.modules["ours"] = package
     module = importlib.import_module("ours.blas")
     if module.warning():

@@ -56,7 +56,7 @@ class Bench:
     @cached_property
     def checkpoint(self) -> Path:
         """A tiny checkpoint in the upstream layout."""
-        from mlx_audio_turbo.config import TINY
+        from mlx_audio_turbo.presets import TINY
         from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
         write_checkpoint(self.folder / "checkpoint", config=TINY, name="tiny")

@@ -26,10 +26,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 from safetensors.numpy import save_file
 
-from mlx_audio_turbo.config import TINY
 from mlx_audio_turbo.errors import ModelFolderError, VoiceError
 from mlx_audio_turbo.files.safetensors_reader import Reader
 from mlx_audio_turbo.loading.weights import load_weights
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.voice import Voice
 from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 

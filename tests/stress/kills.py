@@ -22,8 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_audio_turbo.config import TINY, Quantization
+from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.loading.folder import load
+from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 

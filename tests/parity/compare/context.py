@@ -15,7 +15,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 from safetensors import safe_open
 
-from mlx_audio_turbo.config import ModelConfig, from_dict
+from mlx_audio_turbo.config import ModelConfig, from_json
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert import folder, upstream
 from mlx_audio_turbo_convert import rules as conversion
 
@@ -33,8 +34,8 @@ class Context:
 
     @cached_property
     def config(self) -> ModelConfig:
-        values = json.loads((self.checkpoint / "config.json").read_text())["architecture"]
-        return from_dict(ModelConfig, values, where="architecture")
+        values = json.loads((self.checkpoint / "config.json").read_text())
+        return from_json(values, absent=TURBO)
 
     def reference(self, part: str) -> dict[str, np.ndarray]:
         """What the reference's ``record`` of ``part`` gave."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mlx_audio_turbo.config import TURBO, CAMPlusConfig, VoiceEncoderConfig
+from mlx_audio_turbo.config import CAMPlusConfig, VoiceEncoderConfig
 from mlx_audio_turbo.encoders.campplus import CAMPlus
 from mlx_audio_turbo.encoders.s3_tokenizer import S3Tokenizer
 from mlx_audio_turbo.encoders.voice_encoder import VoiceEncoder
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert.mapping import campplus, s3_tokenizer, voice_encoder
 
 from ..rows import Row, relative

@@ -14,11 +14,10 @@ from mlx_audio_turbo.audio.loudness import normalize_loudness
 from mlx_audio_turbo.audio.resample import resample_sinc, resample_soxr
 from mlx_audio_turbo.config import (
     ENCODER_SAMPLE_RATE,
-    S3GEN_PROMPT_SECONDS,
     SAMPLE_RATE,
-    T3_PROMPT_SECONDS,
 )
 from mlx_audio_turbo.encoders.features import kaldi_fbank, prompt_mel, s3_log_mel, voice_mel
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
 from mlx_audio_turbo_convert.tokenizer import write_tokenizer
 
@@ -66,9 +65,11 @@ def rows(context: Context) -> Iterator[Row]:
 
 def _features(clip: Path) -> dict[str, np.ndarray]:
     loaded = load_audio(clip, sample_rate=SAMPLE_RATE)
-    samples = normalize_loudness(loaded, SAMPLE_RATE)
+    config = TURBO.reference_clip
+    assert config.loudness is not None
+    samples = normalize_loudness(loaded, SAMPLE_RATE, target=config.loudness)
     voice = resample_soxr(samples, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
-    prompt = samples[: S3GEN_PROMPT_SECONDS * SAMPLE_RATE]
+    prompt = samples[: round(config.s3gen_prompt_seconds * SAMPLE_RATE)]
     prompt_16k = resample_sinc(prompt, SAMPLE_RATE, ENCODER_SAMPLE_RATE)
     return {
         "loaded": loaded,
@@ -77,7 +78,9 @@ def _features(clip: Path) -> dict[str, np.ndarray]:
         "prompt_16k": prompt_16k,
         "prompt_mel": prompt_mel(prompt),
         "s3_log_mel_prompt": s3_log_mel(prompt_16k),
-        "s3_log_mel_voice": s3_log_mel(voice[: T3_PROMPT_SECONDS * ENCODER_SAMPLE_RATE]),
+        "s3_log_mel_voice": s3_log_mel(
+            voice[: round(config.t3_prompt_seconds * ENCODER_SAMPLE_RATE)]
+        ),
         "kaldi_fbank": kaldi_fbank(prompt_16k),
         "voice_mel": voice_mel(voice),
     }

@@ -11,9 +11,10 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from mlx_audio_turbo.config import START_SPEECH, T3Config, from_dict, to_dict
+from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3.decoder import generate
 from mlx_audio_turbo.t3.forward import Forward, forward_of, on_device
-from mlx_audio_turbo.t3.sampling import SamplingOptions, filter_logits
+from mlx_audio_turbo.t3.sampling import filter_logits
 from mlx_audio_turbo.t3.turbo import T3
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES

@@ -1,0 +1,106 @@
+"""The sizes of the published models and of the test model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .config import (
+    SPEECH_CODES,
+    CAMPlusConfig,
+    EncoderConfig,
+    EstimatorConfig,
+    HiFTConfig,
+    ModelConfig,
+    ReferenceClipConfig,
+    RenderingConfig,
+    S3GenConfig,
+    S3TokenizerConfig,
+    T3Config,
+    TextConfig,
+    VoiceEncoderConfig,
+)
+
+TURBO = ModelConfig(
+    t3=T3Config(
+        width=1024,
+        layers=24,
+        heads=16,
+        positions=8196,
+        text_vocabulary=50_276,
+        speech_vocabulary=6563,
+        speaker_embedding=256,
+        prompt_tokens=375,
+    ),
+    s3_tokenizer=S3TokenizerConfig(
+        mels=128, width=1280, heads=20, layers=6, memory_kernel=31, codebook_dims=8
+    ),
+    voice_encoder=VoiceEncoderConfig(mels=40, hidden=256, layers=3, embedding=256),
+    campplus=CAMPlusConfig(
+        mels=80,
+        embedding=192,
+        head_channels=32,
+        head_blocks=(2, 2),
+        initial_channels=128,
+        growth=32,
+        bottleneck=4,
+        block_layers=(12, 24, 16),
+        block_kernels=(3, 3, 3),
+        block_dilations=(1, 2, 2),
+        segment=100,
+    ),
+    s3gen=S3GenConfig(
+        vocabulary=SPEECH_CODES,
+        mels=80,
+        speaker_embedding=192,
+        encoder=EncoderConfig(
+            width=512, heads=8, feed_forward=2048, blocks=6, up_blocks=4, lookahead=3
+        ),
+        estimator=EstimatorConfig(
+            channels=256, heads=8, head_dim=64, blocks=4, mid_blocks=12, steps=2
+        ),
+    ),
+    hift=HiFTConfig(
+        mels=80,
+        channels=512,
+        upsample_rates=(8, 5, 3),
+        upsample_kernels=(16, 11, 7),
+        resblock_kernels=(3, 7, 11),
+        resblock_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+        source_kernels=(7, 7, 11),
+        source_dilations=((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+        harmonics=8,
+        fft=16,
+        hop=4,
+        f0_channels=512,
+        f0_layers=5,
+    ),
+    reference_clip=ReferenceClipConfig(
+        min_seconds=5, loudness=-27.0, t3_prompt_seconds=15, s3gen_prompt_seconds=10
+    ),
+    text=TextConfig(max_tokens=1024),
+    rendering=RenderingConfig(closing_silence=3, noise_scale=1.0),
+    generation={},
+)
+"""Chatterbox Turbo, 350 M parameters."""
+
+NANO = replace(TURBO, t3=replace(TURBO.t3, width=768, layers=12, heads=12))
+"""Turbo with a smaller T3."""
+
+TINY = replace(
+    TURBO,
+    t3=replace(TURBO.t3, width=64, layers=3, heads=4, positions=2560, text_vocabulary=276),
+    s3_tokenizer=replace(TURBO.s3_tokenizer, width=128, heads=2, layers=2),
+    voice_encoder=replace(TURBO.voice_encoder, hidden=32),
+    campplus=replace(TURBO.campplus, initial_channels=16, growth=4, bottleneck=2),
+    s3gen=replace(
+        TURBO.s3gen,
+        encoder=replace(
+            TURBO.s3gen.encoder, width=48, heads=2, feed_forward=96, blocks=2, up_blocks=1
+        ),
+        estimator=replace(
+            TURBO.s3gen.estimator, channels=32, heads=2, head_dim=16, blocks=1, mid_blocks=2
+        ),
+    ),
+    hift=replace(TURBO.hift, channels=64, f0_channels=64),
+)
+"""The test size: a few megabytes, for untrained weights."""
