@@ -41,19 +41,19 @@ check: $(VENV)/.installed-dev
 
 # Kills at random moments and mutated files: minutes each.
 stress: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m tests.stress.kills --count 200
-	$(VENV)/bin/python -m tests.stress.headers --count 100000
+	$(VENV)/bin/python -m tests.measure.stress.kills --count 200
+	$(VENV)/bin/python -m tests.measure.stress.headers --count 100000
 	$(VENV)/bin/python -m pytest -q -m slow
 
 # Streamed against whole, on random weights of the published sizes.
 streaming: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m tests.streaming
+	$(VENV)/bin/python -m tests.measure.streaming
 
 parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
-	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python
+	$(VENV)/bin/python -m tests.measure.parity --reference $(REFERENCE_VENV)/bin/python
 
 goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
-	$(VENV)/bin/python -m tests.parity --reference $(REFERENCE_VENV)/bin/python --goldens
+	$(VENV)/bin/python -m tests.measure.parity --reference $(REFERENCE_VENV)/bin/python --goldens
 
 # The parts of the pages that are made from the code.
 docs: $(VENV)/.installed-dev
@@ -62,7 +62,7 @@ docs: $(VENV)/.installed-dev
 
 # Bad inputs of every kind and 500 generations; writes the tables of docs/reliability.md.
 reliability: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m tests.reliability
+	$(VENV)/bin/python -m tests.measure.reliability
 
 # Every stage's time; AGAINST="reference mlx-audio" puts other implementations beside ours.
 AGAINST ?=
@@ -77,7 +77,7 @@ benchmark: $(VENV)/.installed $(if $(findstring reference,$(AGAINST)),$(REFERENC
 benchmark-peers: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python
 benchmark-peers: export MLX_AUDIO_PYTHON = $(abspath $(MLX_AUDIO_VENV))/bin/python
 benchmark-peers: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed $(MLX_AUDIO_VENV)/.installed
-	$(VENV)/bin/python -m tests.peers $(PEERS_OPTIONS)
+	$(VENV)/bin/python -m tests.measure.peers $(PEERS_OPTIONS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

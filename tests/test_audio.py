@@ -25,7 +25,7 @@ from mlx_audio_turbo.encoders.features import (
 )
 from mlx_audio_turbo.errors import AudioError
 
-from .parity.rows import max_abs
+from .measure.parity.rows import max_abs
 
 HERE = Path(__file__).parent
 CLIP = HERE / "data" / "1069-133699-0000.flac"

@@ -32,8 +32,8 @@ from mlx_audio_turbo.presets import TINY, TURBO
 from mlx_audio_turbo.synthesis.token_to_wav import tokens_due
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
-from .peers import __main__ as acceptance
-from .peers import mlx_audio_turbo_port as port
+from .measure.peers import __main__ as acceptance
+from .measure.peers import mlx_audio_turbo_port as port
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_the_port_gets_our_blas_and_nothing_else_of_ours() -> None:
     if library is None:
         pytest.skip("no BLAS but MLX's own here")
     code = (
-        "import sys\nfrom tests.peers.mlx_audio_turbo_port import bind\n"
+        "import sys\nfrom tests.measure.peers.mlx_audio_turbo_port import bind\n"
         f"print(bind({library!r}))\n"
         "import mlx.core as mx\n"
         "assert (mx.ones((2, 3)) @ mx.ones((3, 2))).tolist() == [[3, 3]] * 2\n"

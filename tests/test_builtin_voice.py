@@ -15,16 +15,9 @@ from safetensors.numpy import load_file, save_file
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
-from mlx_audio_turbo_convert import (
-    builtin_voice as voices,
-)
-from mlx_audio_turbo_convert import (
-    folder,
-    upstream,
-)
-from mlx_audio_turbo_convert import (
-    torch_pickle as torch_zip,
-)
+from mlx_audio_turbo_convert import builtin_voice as voices
+from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import torch_pickle as torch_zip
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 

@@ -151,7 +151,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
 
 
 def test_a_dozen_kills() -> None:
-    command = [sys.executable, "-m", "tests.stress.kills", "--count", "12"]
+    command = [sys.executable, "-m", "tests.measure.stress.kills", "--count", "12"]
     root = Path(__file__).parents[1]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert run.returncode == 0, run.stderr

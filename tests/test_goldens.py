@@ -10,7 +10,7 @@ import pytest
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
-from .parity.compare.context import Context
+from .measure.parity.compare.context import Context
 
 GOLDENS = Path(__file__).parent / "goldens"
 CLIP = Path(__file__).parent / "data" / "1069-133699-0000.flac"
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("part", PARTS)
 def test_equal_to_the_reference(part: str, checkpoint: Path) -> None:
     context = Context(checkpoint, [CLIP], None, GOLDENS, small=True)
-    rows = list(importlib.import_module(f"tests.parity.compare.{part}").rows(context))
+    rows = list(importlib.import_module(f"tests.measure.parity.compare.{part}").rows(context))
     assert rows
     missed = [row for row in rows if not row.passed]
     assert not missed, missed

@@ -19,7 +19,7 @@ from mlx_audio_turbo_convert import rules
 from mlx_audio_turbo_convert.mapping.hift import RULES
 from mlx_audio_turbo_convert.synthetic import shapes
 
-from .parity.rows import snr
+from .measure.parity.rows import snr
 
 CONFIG = dataclasses.replace(TINY.hift, channels=16, f0_channels=8)
 SPF = CONFIG.samples_per_frame

@@ -16,9 +16,9 @@ from mlx_audio_turbo.options import SEGMENT_LIMIT
 from mlx_audio_turbo.text.segments import MAX_BYTES, normalize_spaces, pack
 from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
 
-from .robustness.bench import Bench, attempt, small_disk
-from .robustness.inputs import INPUTS, full_disk, read_only_disk
-from .robustness.soak import soak
+from .measure.robustness.bench import Bench, attempt, small_disk
+from .measure.robustness.inputs import INPUTS, full_disk, read_only_disk
+from .measure.robustness.soak import soak
 
 
 @pytest.fixture(scope="module")

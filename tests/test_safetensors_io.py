@@ -20,7 +20,7 @@ from mlx_audio_turbo_convert.safetensors_writer import (
     to_bfloat16,
     write,
 )
-from tests.stress import headers
+from tests.measure.stress import headers
 
 ARRAYS = {
     "b.weight": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -20,7 +20,7 @@ from mlx_audio_turbo.synthesis.streaming_vocoder import F0_REACH, REACH, Vocoder
 from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together, tokens_due
 
 from .conftest import CLIP
-from .streaming import smooth_mel, steady_f0
+from .measure.streaming import smooth_mel, steady_f0
 
 TEXT = "Hello there. [laugh]"
 LONG = "One sentence is said. " * 10 + "\n\n" + "And another is said after it. " * 8

@@ -19,7 +19,7 @@ from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, LayerCache
 from mlx_audio_turbo.t3.turbo import T3
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES
-from tests.parity import seeded
+from tests.measure.parity import seeded
 
 CONFIG = T3Config(
     width=32,

@@ -1,7 +1,7 @@
 """Other implementations, each a process of its own environment that answers with seconds.
 
-Their scripts and environments belong to the repository (``tests/peers``, ``make benchmark-peers``),
-not to the installed package.
+Their scripts and environments belong to the repository (``tests/measure/peers``,
+``make benchmark-peers``), not to the installed package.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PeerKind:
     """How a peer is started.
 
     python: of its environment, below the repository.
-    script: a module of ``tests.peers``.
+    script: a module of ``tests.measure.peers``.
     same_blas: gives its matrix products the library that ours run with.
     """
 
@@ -63,7 +63,7 @@ class Peer:
                 f"no environment of the {kind.title} at {kind.python}; "
                 "run `make benchmark-peers` in a clone of the repository"
             )
-        command = [str(kind.python), "-m", f"tests.peers.{kind.script}"]
+        command = [str(kind.python), "-m", f"tests.measure.peers.{kind.script}"]
         command += ["--checkpoint", str(checkpoint), "--workload", str(inputs)]
         if kind.same_blas and library:
             command += ["--blas", library]

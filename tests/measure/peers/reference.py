@@ -10,8 +10,8 @@ from chatterbox.models.s3gen import flow_matching
 from chatterbox.models.t3 import t3 as t3_module
 from chatterbox.models.t3.modules.cond_enc import T3Cond
 
-from tests.parity.reference import hift, s3gen, t3
-from tests.parity.reference.context import Context
+from tests.measure.parity.reference import hift, s3gen, t3
+from tests.measure.parity.reference.context import Context
 
 from . import worker
 

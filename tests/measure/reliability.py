@@ -1,6 +1,6 @@
 """Try all bad inputs and the long soak, and write the counts into docs/reliability.md.
 
-Run: ``make reliability``, or ``python -m tests.reliability``.
+Run: ``make reliability``, or ``python -m tests.measure.reliability``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .robustness.bench import Bench, Outcome, attempt, small_disk
 from .robustness.inputs import INPUTS, full_disk, read_only_disk
 from .robustness.soak import Soak, soak
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN = "<!-- counts: made by `make reliability` -->"
 END = "<!-- end of counts -->"
 MOST_GROWTH = 50_000_000

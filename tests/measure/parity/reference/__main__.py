@@ -1,4 +1,7 @@
-"""Record the reference's tensors: ``python -m tests.parity.reference --checkpoint D --out F``."""
+"""Record the reference's tensors.
+
+Run: ``python -m tests.measure.parity.reference --checkpoint D --out F``.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from . import worker
 
 STOP = 6562
-LIBRARY = Path(__file__).parents[2] / "mlx_audio_turbo"
+LIBRARY = Path(__file__).parents[3] / "mlx_audio_turbo"
 
 # The port's names, made upstream's: pattern and replacement, applied in turn.
 RENAMES = [

@@ -23,7 +23,7 @@ from .compare.context import Context
 from .rows import Row
 from .table import BEGIN, END, SHORT_MARKS, markdown, render, short, write_docs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOLDENS = ROOT / "tests" / "goldens"
 CLIP = ROOT / "tests" / "data" / "1069-133699-0000.flac"
 PARTS = ("frontends", "encoders", "t3", "s3gen", "hift", "whole")
@@ -40,7 +40,7 @@ def record(
     python: Path, checkpoint: Path, out: Path, clips: list[Path], parts: list[str], *, small: bool
 ) -> None:
     """Run the reference's side in its own environment."""
-    command = [str(python), "-m", "tests.parity.reference", "--checkpoint", str(checkpoint)]
+    command = [str(python), "-m", "tests.measure.parity.reference", "--checkpoint", str(checkpoint)]
     command += ["--out", str(out), "--parts", *parts, "--clips", *map(str, clips)]
     data = data_folder()
     if small:
@@ -53,7 +53,7 @@ def record(
 def compare(context: Context, parts: list[str]) -> Iterator[Row]:
     """Every row of every part."""
     for part in parts:
-        yield from importlib.import_module(f"tests.parity.compare.{part}").rows(context)
+        yield from importlib.import_module(f"tests.measure.parity.compare.{part}").rows(context)
 
 
 def checkpoint(folder: Path, config: ModelConfig) -> Path:

@@ -32,7 +32,7 @@ from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.presets import NANO, TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "performance.md"
 PLOT = DOCUMENT.with_suffix(".png")
 BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"

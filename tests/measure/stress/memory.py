@@ -1,6 +1,6 @@
 """Memory and time of a conversion: anonymous memory, which the pages of a mapped file are not.
 
-    python -m tests.stress.memory --source DIR [build options]
+    python -m tests.measure.stress.memory --source DIR [build options]
 
 Linux only: it reads RssAnon of /proc.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.streaming [--model FOLDER]``: streamed against whole, figure by figure.
+"""``python -m tests.measure.streaming [--model FOLDER]``: streamed against whole, figure by figure.
 
 Without ``--model`` on a random checkpoint of the published sizes, made in ``.parity``.
 """

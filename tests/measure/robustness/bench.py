@@ -21,7 +21,7 @@ from mlx_audio_turbo import voice_library as voices
 from mlx_audio_turbo.cli import voices as voices_command
 from mlx_audio_turbo_convert import __main__ as convert
 
-CLIP = Path(__file__).parents[1] / "data" / "1069-133699-0000.flac"
+CLIP = Path(__file__).parents[2] / "data" / "1069-133699-0000.flac"
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "tts": tts.main,
     "voices": voices_command.main,

@@ -12,10 +12,7 @@ import numpy as np
 from mlx_audio_turbo.audio.files import load_audio
 from mlx_audio_turbo.audio.loudness import normalize_loudness
 from mlx_audio_turbo.audio.resample import resample_sinc, resample_soxr
-from mlx_audio_turbo.config import (
-    ENCODER_SAMPLE_RATE,
-    SAMPLE_RATE,
-)
+from mlx_audio_turbo.config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from mlx_audio_turbo.encoders.features import kaldi_fbank, prompt_mel, s3_log_mel, voice_mel
 from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text

@@ -1,6 +1,6 @@
 """Mutated safetensors headers: each is read or refused by name, fast and in little memory.
 
-    python -m tests.stress.headers --count 100000
+    python -m tests.measure.stress.headers --count 100000
 
 Every mutant goes through the reader, through the loading of a model's weights, and through the
 loading of a voice. Anything but a correct load or an error of ours ends the run, and so does a

@@ -1,6 +1,6 @@
 """Kill conversions at random moments: what is left is no folder or a whole one.
 
-    python -m tests.stress.kills --count 200
+    python -m tests.measure.stress.kills --count 200
 
 The converter is loaded once; each attempt is a fork that is killed with SIGKILL while it writes,
 and another fork loads what stands under the name. Every other attempt replaces a folder that is

@@ -1,0 +1,1 @@
+"""Programs that measure: parity, peers, robustness, stress, streaming, reliability."""
