@@ -95,7 +95,7 @@ def _text_rows(context: Context, reference: dict[str, np.ndarray]) -> Iterator[R
     yield Row("text clean-up", f"of {len(texts)} generated texts differ", wrong, 0)
     with tempfile.TemporaryDirectory() as folder:
         write_tokenizer(context.tokenizer_folder, Path(folder))
-        tokenizer = TextTokenizer(Path(folder))
+        tokenizer = TextTokenizer(Path(folder), max_tokens=TURBO.text.max_tokens)
     wrong = sum(
         tokenizer.encode(text) != expected
         for text, expected in zip([*texts, *cleaned], ids, strict=True)
