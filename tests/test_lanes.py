@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,10 +14,11 @@ from mlx.utils import tree_map
 
 from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
 from mlx_audio_turbo.hift.generator import Residual
-from mlx_audio_turbo.ops import blas
-from mlx_audio_turbo.ops import parallel as lanes
+from mlx_audio_turbo.ops import blas, parallel
+from mlx_audio_turbo.ops.layers import Conv1d
 from mlx_audio_turbo.s3gen import conformer, estimator
 
+M = TypeVar("M", bound=nn.Module)
 WIDTH, TIME = 16, 45
 ENCODER = EncoderConfig(width=WIDTH, heads=2, feed_forward=32, blocks=1, up_blocks=1, lookahead=3)
 ESTIMATOR = EstimatorConfig(channels=WIDTH, heads=2, head_dim=8, blocks=2, mid_blocks=1, steps=2)
@@ -31,15 +33,15 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
 
     def cut(on: bool) -> None:
         streams = [mx.default_stream(mx.cpu), other] if on else [mx.default_stream(mx.cpu)]
-        monkeypatch.setattr(lanes, "lanes", lambda: streams)
-        monkeypatch.setattr(lanes, "BLOCK", 7 * WIDTH if on else 1 << 40)
-        monkeypatch.setattr(lanes, "LEAST", 1 if on else 1 << 40)
+        monkeypatch.setattr(parallel, "lanes", lambda: streams)
+        monkeypatch.setattr(parallel, "BLOCK", 7 * WIDTH if on else 1 << 40)
+        monkeypatch.setattr(parallel, "MIN_LANE_VALUES", 1 if on else 1 << 40)
 
     yield cut
     mx.set_default_device(previous)
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomised(module: M) -> M:
     generator = np.random.default_rng(1)
 
     def draw(array: mx.array) -> mx.array:
@@ -70,7 +72,7 @@ def _level() -> Callable[[mx.array], mx.array]:
 
 def _residual(dilation: int) -> Callable[[mx.array], mx.array]:
     residual = randomised(Residual(WIDTH, 11, dilation))
-    return lambda x: residual(x * MASK[..., None], MASK[..., None].astype(mx.float32))
+    return residual
 
 
 @pytest.mark.parametrize(
@@ -99,9 +101,37 @@ def test_ranges_make_up_the_whole(pieces: Callable[[bool], None], time: int) -> 
         ranges.append((start, stop))
         return x[:, start:stop]
 
-    assert mx.array_equal(lanes.over_time(piece, time, WIDTH), x)
+    assert mx.array_equal(parallel.map_ranges(piece, time, WIDTH), x)
     assert all(0 < stop - start <= 11 for start, stop in ranges)
-    assert mx.array_equal(lanes.spread(lambda part: part + 1, x), x + 1)
+    assert mx.array_equal(parallel.map_time(lambda part: part + 1, x), x + 1)
+
+
+@pytest.mark.parametrize("time", [1, 3, 12, 45, 100])
+@pytest.mark.parametrize("kernels", [((3, 1, (2, 0)),), ((11, 5, 25), (11, 1, 5)), ((7, 1, 3),)])
+def test_windows_add_zeros_at_the_ends_only(
+    pieces: Callable[[bool], None], kernels: tuple, time: int
+) -> None:
+    convolutions = [
+        randomised(Conv1d(WIDTH, WIDTH, kernel, dilation=dilation, padding=padding))
+        for kernel, dilation, padding in kernels
+    ]
+    x = mx.array(np.random.default_rng(3).standard_normal((1, time, WIDTH)).astype(np.float32))
+    whole = x
+    for convolution in convolutions:
+        whole = convolution(whole)
+
+    def chain(x: mx.array, *paddings: parallel.Halo) -> mx.array:
+        for convolution, padding in zip(convolutions, paddings, strict=True):
+            x = convolution(x, padding=padding)
+        return x
+
+    pieces(True)
+    halos = [convolution.halo for convolution in convolutions]
+    joined = parallel.map_windows(chain, x, *halos)
+    scale = float(mx.abs(whole).max())
+    np.testing.assert_allclose(np.array(joined), np.array(whole), rtol=1e-5, atol=1e-5 * scale)
+    added = parallel.map_windows(chain, x, *halos, residual=True)
+    np.testing.assert_array_equal(np.array(added), np.array(x + joined))
 
 
 def test_products_take_one_thread_and_then_what_they_took() -> None:

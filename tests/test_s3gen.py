@@ -14,8 +14,8 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from mlx_audio_turbo.presets import TINY, TURBO
 from mlx_audio_turbo.s3gen import conformer, estimator
-from mlx_audio_turbo.s3gen import solver as meanflow
 from mlx_audio_turbo.s3gen.model import TokenToMel
+from mlx_audio_turbo.s3gen.solver import solve, uniform_times
 
 MELS = TINY.s3gen.mels
 CHANNELS = TINY.s3gen.estimator.channels
@@ -64,6 +64,12 @@ def arguments(batch: int, prompt: int, speech: int) -> dict[str, Any]:
     }
 
 
+def mel_of(network: TokenToMel, tokens: mx.array, **given: Any) -> mx.array:
+    """The solver's last state."""
+    *_, mel = network(tokens, **given)
+    return mel
+
+
 def frames(batch: int, time: int) -> dict[str, Any]:
     return {
         "mu": normal(batch, time, MELS, seed=6),
@@ -110,20 +116,20 @@ class Capture(nn.Module):
 class TestShapes:
     def test_mel(self, network: TokenToMel) -> None:
         given = arguments(2, 5, 7)
-        mel = network(given.pop("tokens"), **given)
+        mel = mel_of(network, given.pop("tokens"), **given)
         assert mel.shape == (2, 14, MELS) and mel.dtype == mx.float32
 
     def test_one_token_without_a_prompt(self, network: TokenToMel) -> None:
         given = arguments(1, 0, 1)
-        mel = network(given.pop("tokens"), **given)
+        mel = mel_of(network, given.pop("tokens"), **given)
         assert mel.shape == (1, 2, MELS) and np.isfinite(np.array(mel)).all()
 
     def test_half_precision_weights(self, network: TokenToMel) -> None:
         given = arguments(1, 5, 7)
         speech = given.pop("tokens")
-        full = network(speech, **given)
+        full = mel_of(network, speech, **given)
         network.set_dtype(mx.float16)
-        half = network(speech, **given)
+        half = mel_of(network, speech, **given)
         assert half.dtype == mx.float32
         assert relative(half, full) < 3e-2
         told = network.estimator._time(0.0, 0.5)
@@ -133,14 +139,14 @@ class TestShapes:
         given = arguments(1, 5, 7)
         given["prompt_mel"] = normal(1, 11, MELS)
         with pytest.raises(ValueError, match="11 frames for 5 tokens"):
-            network(given.pop("tokens"), **given)
+            mel_of(network, given.pop("tokens"), **given)
 
     @pytest.mark.parametrize("shape", [(1, 14, MELS), (1, 23, MELS), (2, 24, MELS), (1, 24, 8)])
     def test_noise_must_fit(self, network: TokenToMel, shape: tuple[int, ...]) -> None:
         given = arguments(1, 5, 7)
         given["noise"] = normal(*shape)
         with pytest.raises(ValueError, match="noise"):
-            network(given.pop("tokens"), **given)
+            mel_of(network, given.pop("tokens"), **given)
 
     def test_every_parameter_matters(self, network: TokenToMel) -> None:
         given = arguments(1, 5, 7)
@@ -148,7 +154,9 @@ class TestShapes:
 
         def loss(parameters: dict[str, Any]) -> mx.array:
             network.update(parameters)
-            mel = network(given["tokens"], **{k: v for k, v in given.items() if k != "tokens"})
+            mel = mel_of(
+                network, given["tokens"], **{k: v for k, v in given.items() if k != "tokens"}
+            )
             return (mel * normal(*mel.shape, seed=9)).sum()
 
         gradients = dict(tree_flatten(mx.grad(loss)(network.trainable_parameters())))
@@ -375,7 +383,7 @@ class TestSolver:
 
         network.estimator = Watch()  # type: ignore[assignment]
         given = arguments(1, 3, 4)
-        network(given.pop("tokens"), **given)
+        mel_of(network, given.pop("tokens"), **given)
         assert times == [(0.0, 0.5), (0.5, 1.0)]
 
     @pytest.mark.parametrize("steps", [1, 2, 6])
@@ -384,12 +392,24 @@ class TestSolver:
             return mx.full(x.shape, (r**3 - t**3) / (r - t))
 
         noise = normal(1, 3, 2)
-        mel = meanflow.solve(velocity, noise, steps=steps)
+        *_, mel = solve(velocity, noise, uniform_times(steps))
         np.testing.assert_allclose(np.array(mel), np.array(noise + 1), atol=1e-6)
 
     def test_each_step_starts_where_the_last_ended(self) -> None:
-        mel = meanflow.solve(lambda x, t, r: x, mx.ones((1, 1, 1)), steps=2)
-        assert mel.item() == 1.5**2
+        states = solve(lambda x, t, r: x, mx.ones((1, 1, 1)), uniform_times(2))
+        assert [state.item() for state in states] == [1.5, 1.5**2]
+
+    def test_a_step_is_built_when_the_caller_asks_for_it(self) -> None:
+        built: list[float] = []
+
+        def velocity(x: mx.array, t: float, r: float) -> mx.array:
+            built.append(t)
+            return x
+
+        states = solve(velocity, mx.ones((1, 1, 1)), uniform_times(3))
+        assert built == []
+        next(states)
+        assert built == [0.0]
 
 
 class TestModel:
@@ -405,7 +425,7 @@ class TestModel:
         given = arguments(1, 3, 4)
         prompt_mel = given["prompt_mel"]
         capture = network.estimator.down = Capture(network.estimator.down)  # type: ignore
-        network(given.pop("tokens"), **given)
+        mel_of(network, given.pop("tokens"), **given)
         condition = np.array(capture._seen[0][..., 3 * MELS :])
         np.testing.assert_array_equal(condition[:, :6], np.array(prompt_mel))
         np.testing.assert_array_equal(condition[:, 6:], 0)
@@ -414,22 +434,24 @@ class TestModel:
         given = arguments(1, 3, 4)
         speech = given.pop("tokens")
         everything = mx.concatenate([given["prompt_tokens"], speech], axis=1)
-        whole = network.decode(
+        *_, whole = network.decode(
             network.encode(everything),
             prompt_mel=given["prompt_mel"],
             speaker=network.speaker(given["x_vector"]),
             noise=given["noise"],
         )
-        np.testing.assert_array_equal(np.array(network(speech, **given)), np.array(whole[:, 6:]))
+        np.testing.assert_array_equal(
+            np.array(mel_of(network, speech, **given)), np.array(whole[:, 6:])
+        )
 
     def test_withheld_tokens_leave_the_noise_by_position(self, network: TokenToMel) -> None:
         given = arguments(1, 5, 9)
         speech = given.pop("tokens")
-        mel = network(speech, **given, final=False)
+        mel = mel_of(network, speech, **given, final=False)
         assert mel.shape == (1, 2 * (9 - LOOKAHEAD), MELS)
         noise = np.array(given.pop("noise"))
         noise[:, -2 * LOOKAHEAD :] = 9
-        again = network(speech, **given, noise=mx.array(noise), final=False)
+        again = mel_of(network, speech, **given, noise=mx.array(noise), final=False)
         np.testing.assert_array_equal(np.array(mel), np.array(again))
 
     @pytest.mark.parametrize("final", [True, False])
@@ -437,11 +459,11 @@ class TestModel:
         lengths = [9, 6, 4]
         given = arguments(3, 5, 9)
         speech = given.pop("tokens")
-        batch = network(speech, **given, lengths=mx.array(lengths), final=final)
+        batch = mel_of(network, speech, **given, lengths=mx.array(lengths), final=final)
         for item, length in enumerate(lengths):
             alone = {name: array[item : item + 1] for name, array in given.items()}
             alone["noise"] = alone["noise"][:, : 2 * (5 + length)]
-            mel = network(speech[item : item + 1, :length], **alone, final=final)
+            mel = mel_of(network, speech[item : item + 1, :length], **alone, final=final)
             size = mel.shape[1]
             assert size == 2 * (length - (0 if final else LOOKAHEAD))
             assert relative(batch[item : item + 1, :size], mel) < 1e-5

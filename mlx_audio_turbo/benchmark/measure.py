@@ -47,14 +47,19 @@ class Clock:
 
     @contextmanager
     def watching(self, owner: type, method: str, name: str) -> Iterator[None]:
-        """While it is open, every call of ``owner.method`` is finished at once, and timed."""
+        """Evaluate and time every call of ``owner.method``; of a generator, the last value."""
         original = getattr(owner, method)
 
         def timed(*args: object, **kwargs: object) -> object:
             with self.timing(name):
                 result = original(*args, **kwargs)
-                mx.eval(result)
-            return result
+                if not isinstance(result, Iterator):
+                    mx.eval(result)
+                    return result
+                value = None
+                for value in result:
+                    mx.eval(value)
+                return iter([value])
 
         with mock.patch.object(owner, method, timed):
             yield

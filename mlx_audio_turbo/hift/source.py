@@ -1,6 +1,6 @@
 """The excitation of the vocoder: sines at the harmonics of F0, and noise (Wang et al., 2019, NSF).
 
-Nothing is drawn here: start phases and noise are arguments.
+Start phases and noise are arguments.
 
 Dimensions: B batch, F mel frames, N samples = F * samples per frame, K = harmonics + 1 sines.
 """
@@ -15,7 +15,7 @@ from ..config import SAMPLE_RATE, HiFTConfig
 
 SINE_AMPLITUDE = 0.1
 VOICED_NOISE = 0.003
-"""Deviation of the noise under a voiced frame; an unvoiced one has a third of the amplitude."""
+"""Deviation of the noise in a voiced frame; in an unvoiced one, a third of the amplitude."""
 VOICED_THRESHOLD = 10
 """Hz; frames above are voiced."""
 
@@ -27,15 +27,16 @@ def phase_offsets(
     samples_per_frame: int,
     initial: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Where each sine stands at the start of each frame, in cycles modulo 1: (B, F, K) float32.
+    """The phase of each sine at the start of each frame, in cycles modulo 1: (B, F, K) float32.
 
     Runs on the host in float64: over ten seconds a float32 sum is off by whole cycles, and MLX has
-    no float64 on a GPU. F0 is constant inside a frame, so one number per frame and sine will do.
+    no float64 on a GPU. F0 is constant inside a frame, so that one number per frame and sine
+    suffices.
 
     Args:
         f0: (B, F) in Hz.
-        initial: (B, K) cycles before frame 0, where the window is not the first: what a window
-            that starts earlier gives for that frame. 0 by default.
+        initial: (B, K) cycles at the start of frame 0, as a window that begins earlier gives them;
+            0 by default.
     """
     # Float32, as the reference rounds the advance of a sample.
     multiples = np.arange(1, harmonics + 2, dtype=np.float32)
@@ -44,7 +45,7 @@ def phase_offsets(
     cycles = np.pad(cycles, [(0, 0), (1, 0), (0, 0)])[:, :-1]
     if initial is not None:
         cycles += initial[:, None]
-    # A double just below 1 rounds up to 1.0 in float32, which is the same phase as 0.
+    # A double just below 1 rounds to 1.0 in float32, the same phase as 0.
     return (cycles % 1).astype(np.float32) % 1
 
 
@@ -56,7 +57,7 @@ def harmonic_waves(
     *,
     samples_per_frame: int,
 ) -> mx.array:
-    """One sine per harmonic where voiced, and noise everywhere: (B, N, K).
+    """A sine per harmonic in voiced frames, and noise in all: (B, N, K).
 
     Args:
         f0: (B, F) in Hz.
@@ -71,7 +72,7 @@ def harmonic_waves(
     sines = offsets.shape[-1]
     if noise.shape != (batch, frames * samples_per_frame, sines):
         raise ValueError(
-            f"noise is {noise.shape} where {frames} frames want "
+            f"the noise has shape {noise.shape}; {frames} frames need "
             f"{(batch, frames * samples_per_frame, sines)}"
         )
     multiples = mx.arange(1, sines + 1, dtype=mx.float32)
@@ -87,7 +88,7 @@ def harmonic_waves(
 
 
 class HarmonicSource(nn.Module):
-    """The waves of :func:`harmonic_waves` merged by a learned mixture: tanh(linear)."""
+    """The waves of :func:`harmonic_waves`, mixed to one signal: tanh(linear)."""
 
     def __init__(self, config: HiFTConfig):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The modules that several networks share, over the kernels of ``ops``."""
+"""Modules that several networks share, built on the kernels of ``ops``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,14 @@ class Conv1d(nn.Module):
         self._stride, self._padding = stride, padding
         self._dilation, self._groups = dilation, groups
 
+    @property
+    def halo(self) -> tuple[int, int]:
+        """Steps before and after that a result step reads, where padding keeps the length."""
+        padding = self._padding
+        return (padding, padding) if isinstance(padding, int) else padding
+
     def __call__(self, x: mx.array, *, padding: int | tuple[int, int] | None = None) -> mx.array:
-        """``padding``, where given, takes the place of the module's own: at a cut it has none."""
+        """(B, T, inputs) to (B, T', outputs); ``padding``, where given, replaces the module's."""
         return ops.conv1d(
             x,
             self.weight,
@@ -71,10 +77,10 @@ class Conv2d(nn.Module):
 
 
 class ScaleShift(nn.Module):
-    """A batch norm at inference: running statistics and affine folded into x * weight + bias.
+    """A batch norm at inference: x * weight + bias.
 
-    The fold happens in the converter, so that there is no training mode to be left in, and no
-    small variance to lose in half precision.
+    The converter folds the running statistics in, in float64, so that half precision loses no
+    small variance.
     """
 
     def __init__(self, channels: int):

@@ -1,14 +1,16 @@
-"""Work on several cores at once: parts of an array, each on a stream of its own.
+"""Work along time: in parts on several cores, and in windows that fit a cache.
 
-MLX runs what one stream of the CPU is given on one thread, and only a BLAS uses more; but streams
-run side by side.
+MLX runs the operations of one CPU stream on one thread. Several streams run side by side, so that
+parts of an array, each on its own stream ("lane"), use several cores. A GPU has one lane.
+
+Dimensions: B batch, T time, C channels.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import mlx.core as mx
@@ -16,33 +18,29 @@ import mlx.core as mx
 from .device import BLOCK, on_gpu
 
 T = TypeVar("T")
-MOST = 4
-"""Lanes at most: one thread feeds them all."""
-LEAST = 1 << 14
-"""Values that are worth a lane: less, and the threads wait for each other most of the time."""
+Halo = tuple[int, int]
+"""Steps that a convolution reads before and after the step that it computes."""
+
+MAX_LANES = 4
+"""One Python thread feeds all lanes."""
+MIN_LANE_VALUES = 1 << 14
+"""Smaller parts cost more in synchronisation than a lane gains."""
 _own = threading.local()
 
 
 def lanes() -> list[mx.Stream]:
-    """This thread's streams to spread work over: one on a GPU or on a single core."""
+    """The streams of this thread: one on a GPU or a single core, else one a core."""
     first = mx.default_stream(mx.default_device())
     if on_gpu():
         return [first]
     if not hasattr(_own, "streams"):
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        _own.streams = [mx.new_stream(mx.cpu) for _ in range(min(usable, MOST) - 1)]
+        _own.streams = [mx.new_stream(mx.cpu) for _ in range(min(usable, MAX_LANES) - 1)]
     return [first, *_own.streams]
 
 
-def split(x: mx.array) -> list[mx.array]:
-    """``x`` (B, T, ...) in about equal parts along T, at most one for each lane."""
-    time = x.shape[1]
-    count = min(len(lanes()), time, max(1, x.size // LEAST))
-    return [x[:, time * i // count : time * (i + 1) // count] for i in range(count)]
-
-
-def each(function: Callable[..., T], *parts: list) -> list[T]:
-    """``function`` of all first parts, of all second ones and so on, in turn on the lanes."""
+def map(function: Callable[..., T], *parts: Sequence) -> list[T]:
+    """``function`` of the first item of each list, of the second ones and so on, lane by lane."""
     streams = lanes()
     results: list[T] = []
     for i, arguments in enumerate(zip(*parts, strict=True)):
@@ -51,25 +49,59 @@ def each(function: Callable[..., T], *parts: list) -> list[T]:
     return results
 
 
-def spread(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
-    """``function`` of ``x`` (B, T, ...), where each step of T is on its own."""
-    return mx.concatenate(each(function, split(x)), axis=1)
+def map_time(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
+    """``function`` of ``x`` (B, T, ...), where the result of a step depends on that step alone.
 
-
-def over_time(function: Callable[[int, int], mx.array], time: int, channels: int) -> mx.array:
-    """Join ``function(start, stop)`` (B, stop - start, ...) for the ranges that make up ``time``.
-
-    On the CPU these are short enough for a chain of work on ``channels`` to stay in a core's
-    cache, and take the lanes in turn; elsewhere there is one.
+    T is cut into one part a lane.
     """
-    streams = lanes()
-    if len(streams) == 1 and on_gpu():
+    time = x.shape[1]
+    count = min(len(lanes()), time, max(1, x.size // MIN_LANE_VALUES))
+    if count <= 1:
+        return function(x)
+    bounds = [time * i // count for i in range(count + 1)]
+    parts = map(lambda start, stop: function(x[:, start:stop]), bounds[:-1], bounds[1:])
+    return mx.concatenate(parts, axis=1)
+
+
+def map_ranges(function: Callable[[int, int], mx.array], time: int, channels: int) -> mx.array:
+    """Join ``function(start, stop)`` (B, stop - start, ...) over the ranges that make up ``time``.
+
+    On the CPU a range is short enough for a chain of operations on ``channels`` to stay in a
+    core's cache, and the ranges take the lanes in turn. On a GPU there is one range.
+    """
+    if on_gpu():
         return function(0, time)
     count = max(1, round(time * channels / BLOCK))
-    count = min(time, max(count, min(len(streams), time * channels // LEAST)))
+    count = min(time, max(count, min(len(lanes()), time * channels // MIN_LANE_VALUES)))
     bounds = [time * i // count for i in range(count + 1)]
-    parts: list[mx.array] = []
-    for i in range(count):
-        with mx.stream(streams[i % len(streams)]):
-            parts.append(function(bounds[i], bounds[i + 1]))
-    return mx.concatenate(parts, axis=1)
+    return mx.concatenate(map(function, bounds[:-1], bounds[1:]), axis=1)
+
+
+def map_windows(
+    function: Callable[..., mx.array], x: mx.array, *halos: Halo, residual: bool = False
+) -> mx.array:
+    """A chain of convolutions over ``x`` (B, T, C), computed range by range (:func:`map_ranges`).
+
+    Args:
+        function: called as ``function(window, *paddings)``. ``window`` is a range of ``x`` and the
+            steps around it that the chain reads; ``paddings`` are the zeros (before, after) that
+            each convolution has to add: its halo at the ends of ``x``, none at a cut.
+        halos: of each convolution of the chain, in order.
+        residual: add ``x`` to the result.
+    """
+    time = x.shape[1]
+    before, after = (sum(halo[side] for halo in halos) for side in (0, 1))
+
+    def window(start: int, stop: int) -> mx.array:
+        first, last = max(0, start - before), min(time, stop + after)
+        # Steps that lie outside of x; what is left after one convolution is the next one's to add.
+        left, right = first - (start - before), stop + after - last
+        paddings: list[Halo] = []
+        for halo in halos:
+            padding = min(left, halo[0]), min(right, halo[1])
+            left, right = left - padding[0], right - padding[1]
+            paddings.append(padding)
+        y = function(x[:, first:last], *paddings)
+        return x[:, start:stop] + y if residual else y
+
+    return map_ranges(window, time, x.shape[2])

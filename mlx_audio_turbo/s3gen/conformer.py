@@ -1,10 +1,11 @@
 """UpsampleConformerEncoder: embedded speech tokens at 25 Hz to hidden frames at 50 Hz.
 
 Pre-norm transformer blocks with the relative positions of Transformer-XL (Dai et al., 2019,
-appendix B) in ESPnet's layout, a look-ahead of a few tokens before them and a doubling of the rate
-half way. Reference: chatterbox's ``s3gen/transformer``.
+appendix B) in ESPnet's layout. A look-ahead of a few tokens precedes them, and the rate doubles
+between two groups of blocks. Reference: chatterbox's ``s3gen/transformer``.
 
-Dimensions: B batch, T tokens or frames, C width, H heads, D head width, F feed-forward width.
+Dimensions: B batch, T tokens or frames, C width, H heads, D head width, F feed-forward width, R
+queries of a range.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from .. import ops
 from ..config import FRAMES_PER_TOKEN, EncoderConfig
-from ..ops import parallel as lanes
+from ..ops import parallel
 from ..ops.layers import Conv1d, length_mask
 
 BLOCK_NORM_EPS = 1e-12
@@ -27,9 +28,9 @@ LEAKY_SLOPE = 0.01
 
 @lru_cache(maxsize=8)
 def relative_positions(time: int, width: int) -> mx.array:
-    """Sinusoids of the distances time - 1 down to 1 - time; gives (2 * time - 1, width), float32.
+    """Sinusoids (2 * time - 1, width), float32, of the distances time - 1 down to 1 - time.
 
-    Sines stand in the even channels and cosines in the odd ones (Vaswani et al., 2017).
+    Even channels are sines, odd ones cosines (Vaswani et al., 2017).
     """
     distances = np.arange(time - 1, -time, -1, dtype=np.float64)
     rates = np.exp(np.arange(0, width, 2) * -(math.log(10_000.0) / width))
@@ -39,10 +40,10 @@ def relative_positions(time: int, width: int) -> mx.array:
 
 
 def relative_shift(scores: mx.array) -> mx.array:
-    """Scores by distance (B, H, R, T + R - 1) of R queries in a row to scores by key (B, H, R, T).
+    """Scores by distance (B, H, R, T + R - 1) of R adjacent queries to scores by key (B, H, R, T).
 
-    Query r wants the distances that start R - 1 - r columns in: each row starts one column further
-    left, so that the result is a view with a shorter row stride.
+    The distances of query r begin at column R - 1 - r, one column before those of the query above:
+    the result is a view with a row stride shorter by one.
     """
     batch, heads, rows, distances = scores.shape
     return mx.as_strided(
@@ -54,7 +55,10 @@ def relative_shift(scores: mx.array) -> mx.array:
 
 
 class RelativeAttention(nn.Module):
-    """Softmax of ((q + u) k + (q + v) p) / sqrt(D), p being the position of each distance."""
+    """Attention with the weights softmax(((q + u) k + (q + v) p) / sqrt(D)).
+
+    p is the projected sinusoid of the distance between query and key; u and v are learned.
+    """
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -69,19 +73,20 @@ class RelativeAttention(nn.Module):
         self.bias_v = mx.zeros((config.heads, config.head_dim))
 
     def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
+        """(B, T, C) to the same, with ``positions`` of :func:`relative_positions`."""
         batch, time, width = x.shape
         q, k, v, p = (
-            lanes.spread(linear, y).reshape(-1, y.shape[1], self._heads, width // self._heads)
+            parallel.map_time(linear, y).reshape(-1, y.shape[1], self._heads, width // self._heads)
             for linear, y in ((self.q, x), (self.k, x), (self.v, x), (self.pos, positions[None]))
         )
         k, v, p = (mx.contiguous(y.swapaxes(1, 2)) for y in (k, v, p))
 
-        def piece(start: int, stop: int) -> mx.array:
-            # Of all distances, those from the last query here to the first key and so on.
-            heard = p[:, :, time - stop : 2 * time - 1 - start].swapaxes(2, 3)
+        def attend(start: int, stop: int) -> mx.array:
             queries = q[:, start:stop]
-            by_distance = ((queries + self.bias_v) * self._scale).swapaxes(1, 2) @ heard
-            # The fused kernel knows one bias per score: the position term goes in as its mask.
+            # The distances from the last query to the first key up to the first query's last.
+            distances = p[:, :, time - stop : 2 * time - 1 - start].swapaxes(2, 3)
+            by_distance = ((queries + self.bias_v) * self._scale).swapaxes(1, 2) @ distances
+            # The fused kernel takes one bias for each score: the position term is its mask.
             bias = relative_shift(by_distance)
             if mask is not None:
                 bias = mx.where(mask[:, None, None], bias, mx.finfo(bias.dtype).min)
@@ -89,11 +94,11 @@ class RelativeAttention(nn.Module):
             y = ops.attention(queries, k, v, scale=self._scale, mask=bias)
             return self.out(y.swapaxes(1, 2).reshape(batch, stop - start, width))
 
-        return lanes.over_time(piece, time, width)
+        return parallel.map_ranges(attend, time, width)
 
 
 class FeedForward(nn.Module):
-    """C to F to C with SiLU between."""
+    """C to F to C with SiLU."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -116,11 +121,11 @@ class Block(nn.Module):
 
     def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
         x = x + self.attention(self.attention_norm(x), positions, mask)
-        return lanes.spread(lambda y: y + self.feed_forward(self.feed_forward_norm(y)), x)
+        return parallel.map_time(lambda y: y + self.feed_forward(self.feed_forward_norm(y)), x)
 
 
 class Embed(nn.Module):
-    """Linear and norm, scaled by sqrt(C) as inputs with added positions once were."""
+    """Linear and norm, times sqrt(C) (Vaswani et al., 2017, section 3.4)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -133,7 +138,7 @@ class Embed(nn.Module):
 
 
 class Lookahead(nn.Module):
-    """Lets each token hear the next few, the only convolution that is not causal."""
+    """Adds to each token a convolution of the next few; all other convolutions are causal."""
 
     def __init__(self, width: int, tokens: int):
         super().__init__()
@@ -163,13 +168,13 @@ class UpsampleConformerEncoder(nn.Module):
         """Encode ``x`` (B, T, C); gives (B, 2T, C).
 
         Args:
-            lengths: valid tokens of each item (B,); None where all are. What stands past an item's
-                end changes nothing before it, and the frames there mean nothing.
+            lengths: valid tokens of each item (B,); None: all. Tokens past an item's end do not
+                change its frames, and the frames past its end have no meaning.
         """
         mask = None if lengths is None else length_mask(lengths, x.shape[1])
         x = self.embed(x)
         if mask is not None:
-            # The look-ahead of an item's last tokens has to find the silence it would find alone.
+            # The look-ahead of an item's last tokens reads zeros, as it does without padding.
             x = mx.where(mask[..., None], x, 0)
         x = self._through(self.blocks, self.lookahead(x), mask)
         x = self.upsample(mx.repeat(x, FRAMES_PER_TOKEN, axis=1))

@@ -1,10 +1,12 @@
-"""The estimator of the mean velocity: a causal U-Net over mel frames that never changes the rate.
+"""The estimator of the mean velocity: a causal U-Net over mel frames, all at one rate.
 
-One level down, several in the middle, one up; each is a causal residual block, told the time, and
-transformer blocks that attend to all frames. Reference: chatterbox's ``s3gen/decoder.py``, after
-Matcha-TTS (Mehta et al., 2023); the two times are those of mean flows (Geng et al., 2025).
+One level down, several in the middle, one up. A level is a causal residual block, conditioned on
+the time, and transformer blocks that attend to all frames. Reference: chatterbox's
+``s3gen/decoder.py``, after Matcha-TTS (Mehta et al., 2023); the two times are those of mean flows
+(Geng et al., 2025).
 
-Dimensions: B batch, T frames, M mel channels, C channels, E time embedding (4C), H heads.
+Dimensions: B batch, T frames, M mel channels, C channels, E time embedding (4C), H heads, D head
+width.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import numpy as np
 
 from .. import ops
 from ..config import EstimatorConfig
-from ..ops import parallel as lanes
+from ..ops import parallel
 from ..ops.layers import Conv1d, length_mask
 
 TIME_SCALE = 1000.0
-REACH = 2  # frames that a convolution looks back
+KERNEL = 3
+"""Frames of a convolution: two earlier ones and the frame that it computes."""
 
 
 def time_sinusoids(times: tuple[float, ...], size: int) -> mx.array:
@@ -36,8 +39,8 @@ def time_sinusoids(times: tuple[float, ...], size: int) -> mx.array:
 
 
 def causal_conv(inputs: int, outputs: int) -> Conv1d:
-    """A convolution of three frames that ends at the frame it gives."""
-    return Conv1d(inputs, outputs, REACH + 1, padding=(REACH, 0))
+    """A convolution over a frame and the two before it."""
+    return Conv1d(inputs, outputs, KERNEL, padding=(KERNEL - 1, 0))
 
 
 class TimeMLP(nn.Module):
@@ -61,12 +64,11 @@ class CausalBlock(nn.Module):
         self.norm = nn.LayerNorm(outputs, eps=1e-5)
 
     def __call__(self, x: mx.array) -> mx.array:
-        def piece(start: int, stop: int) -> mx.array:
-            known = min(start, REACH)
-            y = self.conv(x[:, start - known : stop], padding=(REACH - known, 0))
-            return ops.mish(self.norm(y))
+        """(B, T, inputs) to (B, T, outputs)."""
+        return parallel.map_windows(self._window, x, self.conv.halo)
 
-        return lanes.over_time(piece, x.shape[1], x.shape[2])
+    def _window(self, x: mx.array, padding: parallel.Halo) -> mx.array:
+        return ops.mish(self.norm(self.conv(x, padding=padding)))
 
 
 class ResnetBlock(nn.Module):
@@ -85,7 +87,7 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every frame attends to every frame; no positions, the convolutions carry the order."""
+    """Attention of every frame to every frame, without positions: the convolutions carry those."""
 
     def __init__(self, config: EstimatorConfig):
         super().__init__()
@@ -96,21 +98,27 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.channels, inner, bias=False)
         self.out = nn.Linear(inner, config.channels)
 
-    def keys_and_values(self, x: mx.array) -> tuple[mx.array, mx.array]:
-        """What ``x`` (B, T, C) has to be asked about, (B, H, T, D) each."""
-        return self._by_head(self.k(x)), self._by_head(self.v(x))
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        """(B, T, C) to the same."""
+        k, v = (
+            mx.contiguous(self._by_head(parallel.map_time(linear, x)))
+            for linear in (self.k, self.v)
+        )
 
-    def __call__(self, x: mx.array, k: mx.array, v: mx.array, mask: mx.array | None) -> mx.array:
-        """(B, T, C) to the same; the keys and values are those of all frames."""
-        y = ops.attention(self._by_head(self.q(x)), k, v, scale=self._scale, mask=mask)
-        return self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+        def attend(x: mx.array) -> mx.array:
+            q = self._by_head(self.q(x))
+            y = ops.attention(q, k, v, scale=self._scale, mask=mask)
+            return self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
+
+        return parallel.map_time(attend, x)
 
     def _by_head(self, x: mx.array) -> mx.array:
+        """(B, T, H D) to (B, H, T, D)."""
         return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)
 
 
 class FeedForward(nn.Module):
-    """C to 4C to C with the exact GELU between."""
+    """C to 4C to C with the exact GELU."""
 
     def __init__(self, config: EstimatorConfig):
         super().__init__()
@@ -122,11 +130,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each normalised before and added to its input.
-
-    Takes the frames in parts, one after another in time: all but keys and values is a matter of
-    each frame alone.
-    """
+    """Attention and feed-forward, each normalised before and added to its input."""
 
     def __init__(self, config: EstimatorConfig):
         super().__init__()
@@ -135,16 +139,10 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.channels, eps=1e-5)
         self.feed_forward = FeedForward(config)
 
-    def __call__(self, parts: list[mx.array], mask: mx.array | None) -> list[mx.array]:
-        normed = lanes.each(self.attention_norm, parts)
-        heard = zip(*lanes.each(self.attention.keys_and_values, normed), strict=True)
-        k, v = lanes.each(lambda part: mx.concatenate(part, axis=2), list(heard))
-
-        def rest(x: mx.array, normed: mx.array) -> mx.array:
-            x = x + self.attention(normed, k, v, mask)
-            return x + self.feed_forward(self.feed_forward_norm(x))
-
-        return lanes.each(rest, parts, normed)
+    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+        """(B, T, C) to the same."""
+        x = x + self.attention(self.attention_norm(x), mask)
+        return parallel.map_time(lambda y: y + self.feed_forward(self.feed_forward_norm(y)), x)
 
 
 class Level(nn.Module):
@@ -156,10 +154,10 @@ class Level(nn.Module):
         self.blocks = [TransformerBlock(config) for _ in range(config.blocks)]
 
     def __call__(self, x: mx.array, time: mx.array, mask: mx.array | None) -> mx.array:
-        parts = lanes.split(self.resnet(x, time))
+        x = self.resnet(x, time)
         for block in self.blocks:
-            parts = block(parts, mask)
-        return mx.concatenate(parts, axis=1)
+            x = block(x, mask)
+        return x
 
 
 class Estimator(nn.Module):
@@ -190,14 +188,14 @@ class Estimator(nn.Module):
         r: float,
         lengths: mx.array | None = None,
     ) -> mx.array:
-        """Velocity (B, T, M), float32, that carries ``x`` (B, T, M) from time ``t`` to ``r``.
+        """Velocity (B, T, M), float32, of the state ``x`` (B, T, M) from time ``t`` to ``r``.
 
         Args:
-            mu: what the encoder says of each frame (B, T, M).
+            mu: the encoder's output (B, T, M).
             speaker: projected speaker embedding (B, M).
-            condition: mel frames that are known, zeros elsewhere (B, T, M).
-            lengths: valid frames of each item (B,); None where all are. Convolutions are causal,
-                so that only attention has to be kept from what stands past an item's end.
+            condition: the known mel frames, zeros elsewhere (B, T, M).
+            lengths: valid frames of each item (B,); None: all. Frames past an item's end are
+                masked in attention; the convolutions are causal and need no mask.
         """
         mask = None if lengths is None else length_mask(lengths, x.shape[1])[:, None, None]
         time = self._time(t, r)
@@ -211,6 +209,6 @@ class Estimator(nn.Module):
         return self.final_proj(self.final_block(self.up_conv(x))).astype(mx.float32)
 
     def _time(self, t: float, r: float) -> mx.array:
-        """What each residual block is told of the two times, (1, E) in float32."""
+        """The embedding of the two times (1, E), float32, input of each residual block."""
         both = self.time_mlp(time_sinusoids((t, r), self._inputs))
         return ops.mish(self.time_mixer(both.reshape(1, -1)))

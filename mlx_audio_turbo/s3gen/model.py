@@ -1,4 +1,4 @@
-"""Speech tokens and a voice to mel: encoder, estimator and solver together.
+"""Speech tokens and a voice to mel: encoder, estimator and solver.
 
 Dimensions: B batch, P prompt tokens, T speech tokens, M mel channels, S speaker embedding. A token
 is 40 ms and two frames.
@@ -6,16 +6,16 @@ is 40 ms and two frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import FRAMES_PER_TOKEN, S3GenConfig
 from ..ops.layers import length_mask
-from . import solver as meanflow
 from .conformer import UpsampleConformerEncoder
 from .estimator import Estimator
+from .solver import solve, uniform_times
 
 
 class TokenToMel(nn.Module):
@@ -23,7 +23,8 @@ class TokenToMel(nn.Module):
 
     def __init__(self, config: S3GenConfig):
         super().__init__()
-        self._mels, self._steps = config.mels, config.estimator.steps
+        self._mels = config.mels
+        self._times = uniform_times(config.estimator.steps)
         self._lookahead = config.encoder.lookahead
         self.input_embedding = nn.Embedding(config.vocabulary, config.encoder.width)
         self.speaker_projection = nn.Linear(config.speaker_embedding, config.mels)
@@ -34,12 +35,12 @@ class TokenToMel(nn.Module):
     def encode(
         self, tokens: mx.array, lengths: mx.array | None = None, *, final: bool = True
     ) -> mx.array:
-        """What the tokens (B, T) say of each frame: mu (B, 2T, M), float32.
+        """Tokens (B, T) to mu, the flow's mean of each frame (B, 2T, M), float32.
 
         Args:
-            lengths: valid tokens of each item (B,); None where all are.
-            final: False where more tokens will follow: the last ``lookahead`` ones, which have not
-                heard what comes after them, are withheld and mu is (B, 2 (T - lookahead), M).
+            lengths: valid tokens of each item (B,); None: all.
+            final: False where more tokens will follow. The last ``lookahead`` tokens then have no
+                look-ahead of their own and are withheld: mu is (B, 2 (T - lookahead), M).
         """
         mu = self.encoder_proj(self.encoder(self.input_embedding(tokens), lengths))
         if not final:
@@ -47,7 +48,7 @@ class TokenToMel(nn.Module):
         return mu.astype(mx.float32)
 
     def speaker(self, x_vector: mx.array) -> mx.array:
-        """Speaker embedding (B, S), of any length, to the estimator's input (B, M), float32."""
+        """Speaker embedding (B, S), of any norm, to the estimator's input (B, M), float32."""
         norm = mx.linalg.norm(x_vector.astype(mx.float32), axis=-1, keepdims=True)
         return self.speaker_projection(x_vector / mx.maximum(norm, 1e-12)).astype(mx.float32)
 
@@ -59,16 +60,16 @@ class TokenToMel(nn.Module):
         speaker: mx.array,
         noise: mx.array,
         lengths: mx.array | None = None,
-        settle: Callable[[mx.array], None] = meanflow.leave,
-    ) -> mx.array:
-        """Solve the flow for all frames of ``mu`` (B, N, M), those of the prompt included.
+    ) -> Iterator[mx.array]:
+        """Solve the flow for all frames of ``mu`` (B, N, M), the prompt's included.
+
+        Yields the state (B, N, M), float32, after each step; the last one is the mel.
 
         Args:
-            prompt_mel: the first frames as they are known, (B, 2P, M).
-            speaker: as :meth:`speaker` gives it, (B, M).
+            prompt_mel: the prompt's frames (B, 2P, M).
+            speaker: (B, M), of :meth:`speaker`.
             noise: standard normal, (B, N, M).
-            lengths: valid frames of each item (B,), the prompt's included; None where all are.
-            settle: as for :func:`meanflow.solve`.
+            lengths: valid frames of each item (B,), the prompt's included; None: all.
         """
         rest = mu.shape[1] - prompt_mel.shape[1]
         condition = mx.pad(prompt_mel, [(0, 0), (0, rest), (0, 0)])
@@ -78,7 +79,7 @@ class TokenToMel(nn.Module):
                 x, mu=mu, speaker=speaker, condition=condition, t=t, r=r, lengths=lengths
             )
 
-        return meanflow.solve(velocity, noise, steps=self._steps, settle=settle)
+        return solve(velocity, noise, self._times)
 
     def __call__(
         self,
@@ -90,21 +91,21 @@ class TokenToMel(nn.Module):
         noise: mx.array,
         lengths: mx.array | None = None,
         final: bool = True,
-        settle: Callable[[mx.array], None] = meanflow.leave,
-    ) -> mx.array:
-        """Log-mel frames (B, 2T, M), float32, of the speech ``tokens`` (B, T).
+    ) -> Iterator[mx.array]:
+        """Speech ``tokens`` (B, T) to log-mel frames (B, 2T, M), float32.
+
+        Yields the frames after each step of the solver; the last ones are the mel. A caller who
+        evaluates each before taking the next holds the graph of one step in memory.
 
         Args:
             prompt_tokens: (B, P), the prompt's own tokens.
             prompt_mel: (B, 2P, M), the prompt's own frames.
             x_vector: (B, S), speaker embedding.
-            noise: (B, 2 (P + T), M), standard normal; one row per frame, the prompt's first.
-            lengths: valid tokens of each item's speech (B,); None where all are. Each item gets
-                what it would get alone, and zeros past its end.
+            noise: (B, 2 (P + T), M), standard normal; a row for each frame, the prompt's first.
+            lengths: valid tokens of each item's speech (B,); None: all. An item's frames equal
+                those that it gets alone; frames past its end are zeros.
             final: False where more tokens will follow: see :meth:`encode`. The frames of the last
                 ``lookahead`` tokens are then missing from the result, and their noise is not read.
-            settle: called with each result on the way. A caller who evaluates it has the graph of
-                one step in memory and not that of all: 40 s of speech are 300,000 nodes of 1 kB.
 
         Raises:
             ValueError: the prompt's frames or the noise do not fit the tokens.
@@ -119,22 +120,20 @@ class TokenToMel(nn.Module):
         wanted = (len(tokens), FRAMES_PER_TOKEN * everything.shape[1], self._mels)
         if noise.shape != wanted:
             raise ValueError(
-                f"the noise is {noise.shape} where the frames are {wanted}; draw a row for each "
-                "frame, the prompt's included"
+                f"the noise has shape {noise.shape}, not {wanted}: a row for each frame, the "
+                "prompt's included"
             )
-        heard = None if lengths is None else lengths + prompt_tokens.shape[1]
-        mu = self.encode(everything, heard, final=final)
-        settle(mu)
+        attended = None if lengths is None else lengths + prompt_tokens.shape[1]
+        mu = self.encode(everything, attended, final=final)
         withheld = 0 if final else self._lookahead
-        frames = None if heard is None else FRAMES_PER_TOKEN * (heard - withheld)
-        mel = self.decode(
+        frames = None if attended is None else FRAMES_PER_TOKEN * (attended - withheld)
+        for mel in self.decode(
             mu,
             prompt_mel=prompt_mel,
             speaker=self.speaker(x_vector),
             noise=noise[:, : mu.shape[1]],
             lengths=frames,
-            settle=settle,
-        )
-        if frames is not None:
-            mel = mx.where(length_mask(frames, mel.shape[1])[..., None], mel, 0)
-        return mel[:, known:]
+        ):
+            if frames is not None:
+                mel = mx.where(length_mask(frames, mel.shape[1])[..., None], mel, 0)
+            yield mel[:, known:]

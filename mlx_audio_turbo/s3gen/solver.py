@@ -1,40 +1,38 @@
-"""The solver of a mean flow (Geng et al., 2025): a few Euler steps from noise to mel."""
+"""Euler's method from noise to mel.
+
+A mean flow (Geng et al., 2025) takes a few large steps of equal size with the mean velocity of
+each.
+
+Dimensions: B batch, T frames, M mel channels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import mlx.core as mx
 
 
 class Velocity(Protocol):
-    """The mean velocity of a state between the times ``t`` and ``r``, shaped as the state."""
+    """The velocity of a state (B, T, M) between the times ``t`` and ``r``, of the same shape."""
 
     def __call__(self, x: mx.array, t: float, r: float) -> mx.array: ...
 
 
-def leave(x: mx.array) -> None:
-    """Let ``x`` be computed whenever it is wanted."""
+def uniform_times(steps: int) -> list[float]:
+    """``steps`` equal steps from 0 to 1, their ends included."""
+    return [step / steps for step in range(steps + 1)]
 
 
-def solve(
-    velocity: Velocity,
-    noise: mx.array,
-    *,
-    steps: int = 2,
-    settle: Callable[[mx.array], None] = leave,
-) -> mx.array:
-    """Carry ``noise`` from time 0 to time 1 in equal steps; the model is distilled for two.
+def solve(velocity: Velocity, noise: mx.array, times: Sequence[float]) -> Iterator[mx.array]:
+    """Carry ``noise`` (B, T, M) through ``times``; yields the state after each step.
 
-    A velocity that is the true mean over each step lands exactly, whatever its path; there is no
-    classifier-free guidance, which the distillation has taken in. Each state but the last is handed
-    to ``settle`` before the next is made of it.
+    Nothing is evaluated here. A caller who evaluates each state before taking the next holds the
+    graph of one step in memory; the last state is the result.
     """
     x = noise
-    for step in range(steps):
-        if step:
-            settle(x)
-        t, r = step / steps, (step + 1) / steps
+    for t, r in pairwise(times):
         x = x + (r - t) * velocity(x, t, r)
-    return x
+        yield x

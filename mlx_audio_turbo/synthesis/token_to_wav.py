@@ -91,15 +91,15 @@ class Renderer:
         if self._given:
             start = max(0, self._given // FRAMES_PER_TOKEN - self._window)
         first = FRAMES_PER_TOKEN * start
-        mel = self._flow(
+        states = self._flow(
             _row(tokens[start:]),
             prompt_tokens=self._prompt_tokens,
             prompt_mel=self._prompt_mel,
             x_vector=self._x_vector,
             noise=self._noise(first, FRAMES_PER_TOKEN * len(tokens) - first),
             final=final,
-            settle=mx.async_eval,
-        )[:, self._given - first :]
+        )
+        mel = _last(states)[:, self._given - first :]
         if self._held is not None:
             mel = _blend(self._held, mel)
         settled = mel.shape[1] if final else mel.shape[1] - BLEND
@@ -137,19 +137,29 @@ def push_together(
     counts = [FRAMES_PER_TOKEN * len(some) for some in closed]
     noise = [each._noise(0, count) for each, count in zip(renderers, counts, strict=True)]
     with blas.one_thread():
-        mel = renderers[0]._flow(
+        states = renderers[0]._flow(
             _padded([_row(some) for some in closed]),
             prompt_tokens=mx.concatenate([renderer._prompt_tokens for renderer in renderers]),
             prompt_mel=mx.concatenate([renderer._prompt_mel for renderer in renderers]),
             x_vector=mx.concatenate([renderer._x_vector for renderer in renderers]),
             noise=_padded(noise),
             lengths=mx.array([len(some) for some in closed]),
-            settle=mx.async_eval,
         )
+        mel = _last(states)
         return [
             list(renderer._vocoder.push(mel[row : row + 1, :count], final=True))
             for row, (renderer, count) in enumerate(zip(renderers, counts, strict=True))
         ]
+
+
+def _last(states: Iterator[mx.array]) -> mx.array:
+    """The last of the solver's states, each evaluated before the next is built: the graph of one
+    step is in memory."""
+    state = next(states)
+    mx.async_eval(state)
+    for state in states:
+        mx.async_eval(state)
+    return state
 
 
 def _padded(rows: Sequence[mx.array]) -> mx.array:
