@@ -68,10 +68,13 @@ reliability: $(VENV)/.installed-dev
 AGAINST ?=
 benchmark: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python
 benchmark: export MLX_AUDIO_PYTHON = $(abspath $(MLX_AUDIO_VENV))/bin/python
-benchmark: $(VENV)/.installed $(if $(findstring reference,$(AGAINST)),$(REFERENCE_VENV)/.installed) \
+benchmark: $(VENV)/.installed$(if $(AGAINST),-dev) $(if $(findstring reference,$(AGAINST)),$(REFERENCE_VENV)/.installed) \
   $(if $(findstring mlx-audio,$(AGAINST)),$(MLX_AUDIO_VENV)/.installed)
-	$(VENV)/bin/mlx_audio_turbo.benchmark $(if $(MODEL),--model "$(MODEL)",$(if $(AGAINST),,--model tiny)) \
-	  $(addprefix --against ,$(AGAINST))
+ifeq ($(AGAINST),)
+	$(VENV)/bin/mlx_audio_turbo.benchmark --model "$(or $(MODEL),tiny)"
+else
+	$(VENV)/bin/python -m tests.measure.peers.against $(AGAINST) $(if $(MODEL),--model "$(MODEL)")
+endif
 
 # All that is asked of the model's speed, beside its peers: makes docs/performance.md anew.
 benchmark-peers: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python

@@ -1,6 +1,6 @@
-"""How fast the model is here, stage by stage, and beside other implementations of it.
+"""How fast the model is on this machine, stage by stage.
 
-``workload`` says what is run, ``measure`` times it, ``machine`` knows the hardware, ``peers`` talks
-to other implementations in their own environments, ``runs`` puts these together, ``report`` and
-``plot`` show the outcome.
+``workload`` says what is run, ``measure`` times it, ``machine`` knows the hardware, ``runs`` puts
+these together, ``report`` and ``plot`` show the outcome. The comparison with other implementations
+is in ``tests/measure/peers``.
 """

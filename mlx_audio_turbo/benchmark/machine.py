@@ -1,4 +1,4 @@
-"""The hardware underneath: what it is, how fast it reads memory, how much is in use."""
+"""The machine: what it is, how fast it reads memory, how much is in use."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .. import ops
 from ..ops import blas
 
 _ROW_MATRICES, _ROW_WIDTH = 8, 4096
-"""512 MiB of float32 to read one row's product from: more than any cache holds."""
+"""512 MiB of float32, more than any cache holds."""
 
 
 def describe() -> dict[str, str]:
-    """Device, processor, BLAS and versions, for people."""
+    """Device, processor, BLAS and versions, as text."""
     return {
         "device": _gpu_name() if ops.on_gpu() else f"CPU, {_cores()} cores",
         "processor": _processor(),
@@ -58,8 +58,8 @@ def _processor() -> str:
 def bandwidth(dtype: mx.Dtype, *, passes: int = 5) -> float:
     """Bytes per second at which one-row products read their weights: the best of ``passes``.
 
-    What a step of decoding does, by the means that it does it with, and nothing else: a row times
-    matrices that no cache holds.
+    A row times matrices that exceed every cache: the same operation, by the same library, as a
+    step of decoding.
     """
     row = mx.ones((_ROW_WIDTH,), dtype)
     matrices = [mx.full((_ROW_WIDTH, _ROW_WIDTH), 1 / (i + 1), dtype) for i in range(_ROW_MATRICES)]
@@ -86,10 +86,9 @@ def _on_host(matrices: list[mx.array], row: mx.array) -> None:
 
 
 class ResidentPeak:
-    """The most memory of this process's own that was in use at once, looked at every few ms.
+    """The peak of this process's anonymous memory, sampled every few milliseconds.
 
-    The system's own peak counts the pages of mapped files too, which belong to its page cache. It
-    is what there is outside of Linux.
+    Outside Linux it is the system's own peak, which includes the pages of mapped files.
     """
 
     def __init__(self, *, every: float = 0.01) -> None:

@@ -66,7 +66,7 @@ class Clock:
 
 
 def voice_of(utterance: work.Workload, family: str) -> Voice:
-    """The drawn voice as the library's value."""
+    """The workload's random voice as a :class:`Voice`."""
     return Voice(
         speaker_embedding=utterance.speaker_embedding,
         t3_prompt_tokens=utterance.t3_prompt_tokens,
@@ -100,7 +100,7 @@ def voice_encoding(loaded: LoadedModel) -> Times:
 
 
 def prefix_of(t3: T3, utterance: work.Workload) -> KeyValueCache:
-    """What all sentences of the voice share, computed."""
+    """The prefix that all sentences of the voice share, evaluated."""
     speaker = mx.array(utterance.speaker_embedding)[None]
     prefix = prefill_prefix(t3, speaker, mx.array(utterance.t3_prompt_tokens)[None])
     mx.eval(prefix.arrays)
@@ -114,11 +114,11 @@ def decode(
     tokens: int | None = None,
     prefix: KeyValueCache | None = None,
 ) -> Times:
-    """Draw tokens, the stop token left out: seconds until the first, and for those after it.
+    """Decode tokens without the stop token: seconds to the first, and for those after it.
 
     Args:
         tokens: how many; by default those of the utterance.
-        prefix: of the voice, where a sentence before this one has left it.
+        prefix: of the voice, if an earlier sentence computed it.
     """
     started = time.perf_counter()
     request = Request(
@@ -138,27 +138,6 @@ def decode(
     seconds = time.perf_counter() - first
     assert drawn == request.max_tokens, f"{drawn} tokens, the last {token}"
     return {"T3 prefill": [first - started], "T3 decode": [seconds]}
-
-
-def tokens_together(t3: T3, utterance: work.Workload, *, rows: int, tokens: int) -> float:
-    """Tokens per second of ``rows`` utterances that are decoded together, after the first step."""
-    decoder = Decoder(t3, options=SamplingOptions(), stop=False)
-    prefix = prefix_of(t3, utterance)
-    for row in range(rows):
-        decoder.add(
-            Request(
-                id=row,
-                text_ids=mx.array(utterance.text_ids),
-                prefix=prefix,
-                key=mx.random.key(row),
-                max_tokens=tokens,
-            )
-        )
-    decoder.step()
-    started, drawn = time.perf_counter(), 0
-    for _ in range(tokens - 1):
-        drawn += sum(token is not None for _, token in decoder.step())
-    return drawn / (time.perf_counter() - started)
 
 
 def second_sentence(t3: T3, utterance: work.Workload) -> Times:
@@ -205,7 +184,7 @@ def utterance_times(loaded: LoadedModel, utterance: work.Workload, **options: bo
 
 
 def repeated(measure: Callable[[], Times], repeats: int) -> Times:
-    """All of ``measure``'s times from ``repeats`` calls."""
+    """The times of ``repeats`` calls of ``measure``."""
     times: Times = defaultdict(list)
     for _ in range(repeats):
         for name, seconds in measure().items():

@@ -21,7 +21,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        raise ExtraError("plotting wants matplotlib: pip install matplotlib") from None
+        raise ExtraError("plots need matplotlib; pip install matplotlib") from None
     seconds = [run["seconds"] for run in runs]
     stages = {
         "T3": [run["stages"]["T3 prefill"] + run["stages"]["T3 decode"] for run in runs],

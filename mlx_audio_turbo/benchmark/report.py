@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
@@ -66,71 +65,3 @@ def _pairs(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _mega(count: int) -> str:
     return f"{count / 1e6:,.0f} MB"
-
-
-def against(ours: Times, peers: dict[str, Times], notes: dict[str, str]) -> str:
-    """Our stages beside the peers', and how many times longer they take."""
-    mine = medians(ours)
-    lines = []
-    for title, times in peers.items():
-        theirs = medians(times)
-        lines += [f"{'stage':20} {'ours, s':>10} {title + ', s':>30} {'times ours':>12}"]
-        for name in (*STAGES, "whole"):
-            factor = theirs[name] / mine[name]
-            lines.append(f"{name:20} {mine[name]:10.2f} {theirs[name]:30.2f} {factor:11.2f}x")
-        lines += [notes[title], ""] if title in notes else [""]
-    return "\n".join(lines).rstrip()
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure with what is asked of it: ``bound`` at least, ``aim`` if it can be had.
-
-    reached: None where it could not be measured.
-    upward: more is better.
-    """
-
-    what: str
-    unit: str
-    bound: float
-    aim: float | None
-    reached: float | None
-    upward: bool
-
-    @property
-    def passed(self) -> bool:
-        """Whether the bound is met."""
-        if self.reached is None:
-            return False
-        return self.reached >= self.bound if self.upward else self.reached <= self.bound
-
-    def cells(self) -> tuple[str, str, str, str, str]:
-        """What, bound, aim, reached and mark, ready to print."""
-        sign = "≥" if self.upward else "≤"
-
-        def number(value: float | None) -> str:
-            if value is None:
-                return ""
-            return f"{value:.0%}" if self.unit == "%" else f"{value:.3g} {self.unit}"
-
-        mark = "missing" if self.reached is None else "ok" if self.passed else "MISSED"
-        if self.passed and self.aim is not None and self.reached is not None:
-            beyond = self.reached >= self.aim if self.upward else self.reached <= self.aim
-            mark = "aim" if beyond else mark
-        aim = "" if self.aim is None else f"{sign} {number(self.aim)}"
-        return self.what, f"{sign} {number(self.bound)}", aim, number(self.reached), mark
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Fixed width, for the terminal."""
-    lines = [f"{'figure':42} {'at least':>9} {'aim':>9} {'reached':>9} {'':>7}"]
-    for row in rows:
-        what, bound, aim, reached, mark = row.cells()
-        lines.append(f"{what:42.42} {bound:>9} {aim:>9} {reached:>9} {mark:>7}")
-    return "\n".join(lines)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,11 +1,8 @@
-"""Whole measurements: our own side, and ours in turn with other implementations."""
+"""Whole measurements: one utterance, or everything."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,16 +11,11 @@ import mlx.core as mx
 
 from ..loading.catalog import resolve
 from ..loading.folder import LoadedModel, load
-from ..ops import blas
 from ..synthesis.engine import default_cache_limit
 from . import machine, measure, streaming
 from .measure import Times, repeated
-from .peers import Peer, in_turn, kinds
 from .report import medians
 from .workload import Workload, workload
-
-SCALED = {"mlx-audio": 100, "mlx-audio-as-installed": 12}
-"""Peers too slow to wait for, and on how many tokens they are measured."""
 
 
 def loads(folder: Path, repeats: int) -> tuple[LoadedModel, list[float]]:
@@ -42,9 +34,9 @@ def loads(folder: Path, repeats: int) -> tuple[LoadedModel, list[float]]:
 
 
 def warm_up(loaded: LoadedModel) -> None:
-    """A short utterance, which nobody times.
+    """Run a short utterance that is not timed.
 
-    It also settles the networks' computed tables, which other threads then can use.
+    This evaluates the networks' computed tables, so that other threads can use them.
     """
     measure.utterance_times(loaded, workload(loaded.config, 0.4))
 
@@ -146,64 +138,3 @@ def second_sentence(loaded: LoadedModel, utterance: Workload, repeats: int) -> f
     t3 = loaded.networks.t3
     times = repeated(lambda: measure.second_sentence(t3, utterance), repeats)
     return median(b / a for a, b in zip(times["first"], times["second"], strict=True))
-
-
-@contextmanager
-def peer(name: str, checkpoint: Path, utterance: Workload) -> Iterator[Peer]:
-    """A peer that is ready for this utterance."""
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = Path(folder, "workload.npz")
-        utterance.save(inputs)
-        with Peer(kinds()[name], checkpoint, inputs, blas.library()) as running:
-            yield running
-
-
-def beside(
-    name: str, checkpoint: Path, loaded: LoadedModel, utterance: Workload, repeats: int
-) -> tuple[Times, Times, dict[str, str]]:
-    """Ours and a peer's times in turn, and what the peer runs.
-
-    A slow peer is measured once and alone, so that ours are as often as asked.
-    """
-    with peer(name, checkpoint, utterance) as other:
-        if name in SCALED:
-            theirs = other.scaled(utterance, tokens=SCALED[name])
-            return {}, theirs, other.versions
-        warm_up(loaded)
-        other.utterance(4, 8, 8, 8)
-        ours, theirs = in_turn(
-            [lambda: measured(loaded, utterance), lambda: other.whole(utterance)],
-            repeats,
-        )
-        return ours, theirs, other.versions
-
-
-def against(
-    names: Sequence[str], model: Path, checkpoint: Path, seconds: float, repeats: int
-) -> dict[str, Any]:
-    """Ours and some peers, each on the same weights: ``model`` converted from ``checkpoint``."""
-    loaded, _ = loads(resolve(model), 1)
-    utterance = workload(loaded.config, seconds)
-    ours: Times = {}
-    theirs, versions, notes = {}, {}, {}
-    for name in names:
-        title = kinds()[name].title
-        mine, theirs[title], versions[title] = beside(name, checkpoint, loaded, utterance, repeats)
-        ours = mine or ours
-        if name in SCALED:
-            notes[title] = (
-                f"Measured on {SCALED[name]} tokens behind a prompt of {SCALED[name]}, and scaled "
-                "up in\nproportion to the length, which flatters it: attention grows faster."
-            )
-    if not ours:
-        warm_up(loaded)
-        ours = repeated(lambda: measured(loaded, utterance), repeats)
-    return {
-        "machine": machine.describe(),
-        "versions": versions,
-        "seconds": utterance.seconds,
-        "repeats": repeats,
-        "ours": ours,
-        "peers": theirs,
-        "notes": notes,
-    }

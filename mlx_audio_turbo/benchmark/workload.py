@@ -1,4 +1,4 @@
-"""What is run: the same drawn tokens, texts and voice for every implementation. NumPy alone."""
+"""The work: the same random tokens, text ids and voice for every implementation; NumPy alone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TEXT_TOKENS = 40
 """Text ids of a sentence of about ten seconds."""
 TEXT = "The quick brown fox jumps over the lazy dog, again and again, until the sun goes down."
 PROMPT_SECONDS = 10
-"""Length of the reference clip as S3Gen hears it, the most it can hear."""
+"""Length of S3Gen's prompt, the longest there is."""
 CLIP_SECONDS = 15
-"""Length of the drawn clip that is encoded: all that T3's prompt can hear."""
+"""Length of the random clip that is encoded: T3's longest prompt."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One utterance of a fixed length. What comes out is noise; its cost is that of speech.
+    """One utterance of a fixed length. Its audio is noise; its cost is that of speech.
 
     text_ids: (TEXT_TOKENS,) int32.
     tokens: (25 * seconds,) int32 speech tokens for S3Gen, those of the closing silence included.
@@ -48,7 +48,7 @@ class Workload:
 
     @property
     def decoded(self) -> int:
-        """How many tokens T3 has to draw for this utterance."""
+        """Tokens that T3 decodes for this utterance."""
         return len(self.tokens) - self.closing_silence
 
     @property
@@ -62,23 +62,23 @@ class Workload:
 
 
 def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
-    """Draw the utterance for a model of these sizes."""
-    draw = np.random.default_rng(seed)
+    """The random utterance for a model of these sizes."""
+    rng = np.random.default_rng(seed)
     count = round(seconds * TOKENS_PER_SECOND)
     prompt = PROMPT_SECONDS * TOKENS_PER_SECOND
-    tokens = draw.integers(0, SPEECH_CODES, count)
+    tokens = rng.integers(0, SPEECH_CODES, count)
     closing = config.rendering.closing_silence
     tokens[count - closing :] = SILENCE
-    speaker = draw.standard_normal(config.t3.speaker_embedding)
+    speaker = rng.standard_normal(config.t3.speaker_embedding)
     mel_shape = (FRAMES_PER_TOKEN * prompt, config.s3gen.mels)
     return Workload(
-        text_ids=draw.integers(0, config.t3.text_vocabulary, TEXT_TOKENS).astype(np.int32),
+        text_ids=rng.integers(0, config.t3.text_vocabulary, TEXT_TOKENS).astype(np.int32),
         tokens=tokens.astype(np.int32),
         speaker_embedding=(speaker / np.linalg.norm(speaker)).astype(np.float32),
-        t3_prompt_tokens=draw.integers(0, SPEECH_CODES, config.t3.prompt_tokens).astype(np.int32),
-        prompt_tokens=draw.integers(0, SPEECH_CODES, prompt).astype(np.int32),
-        prompt_mel=(draw.standard_normal(mel_shape) * 2 - 5).astype(np.float32),
-        x_vector=draw.standard_normal(config.s3gen.speaker_embedding).astype(np.float32),
+        t3_prompt_tokens=rng.integers(0, SPEECH_CODES, config.t3.prompt_tokens).astype(np.int32),
+        prompt_tokens=rng.integers(0, SPEECH_CODES, prompt).astype(np.int32),
+        prompt_mel=(rng.standard_normal(mel_shape) * 2 - 5).astype(np.float32),
+        x_vector=rng.standard_normal(config.s3gen.speaker_embedding).astype(np.float32),
         closing_silence=closing,
     )
 

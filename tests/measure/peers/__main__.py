@@ -22,23 +22,23 @@ from typing import Any
 from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
 from mlx_audio_turbo.benchmark.measure import Times
-from mlx_audio_turbo.benchmark.peers import kinds, ratio
 from mlx_audio_turbo.benchmark.plot import draw
-from mlx_audio_turbo.benchmark.report import STAGES, Row, markdown, medians, table
+from mlx_audio_turbo.benchmark.report import STAGES, medians
 from mlx_audio_turbo.benchmark.workload import Workload, workload
-from mlx_audio_turbo.config import ModelConfig
 from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.presets import NANO, TURBO
-from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
-ROOT = Path(__file__).resolve().parents[3]
+from .against import beside, ratio
+from .process import ROOT, kinds, ready
+from .rows import Row, markdown, table
+from .together import chunk_growth, together, tokens_together
+
 DOCUMENT = ROOT / "docs" / "performance.md"
 PLOT = DOCUMENT.with_suffix(".png")
 BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"
 README = ROOT / "README.md"
 README_MARKS = "<!-- performance: made by `make benchmark-peers` -->", "<!-- end of performance -->"
-SEED = 20_26
 SECONDS = 10.0
 LENGTHS = (5.0, 10.0, 20.0, 40.0)
 TURNS_NANO = 2
@@ -105,7 +105,7 @@ class Bench:
     def reference(self) -> None:
         """Ours and the reference in turn, and the memory's speed right after."""
         out = self.outcome
-        ours, theirs, versions = runs.beside(
+        ours, theirs, versions = beside(
             "reference", self.checkpoint, self.loaded, self.utterance, self.repeats
         )
         out.reached["whole"] = ratio(ours, theirs, "whole")
@@ -120,7 +120,7 @@ class Bench:
         """mlx-audio, with our BLAS and as installed."""
         ours = self.outcome.times["ours"]["whole"]
         for name, key in (("mlx-audio", "same BLAS"), ("mlx-audio-as-installed", "as installed")):
-            _, theirs, versions = runs.beside(name, self.checkpoint, self.loaded, self.utterance, 1)
+            _, theirs, versions = beside(name, self.checkpoint, self.loaded, self.utterance, 1)
             self._keep(name, theirs, versions)
             self.outcome.reached[key] = theirs["whole"][0] / ours
 
@@ -139,22 +139,22 @@ class Bench:
         reached["first audio"] = stream["first_audio"] / stream["whole"]
         reached["streamed"] = stream["streamed"] / stream["whole"]
         longest = workload(loaded.config, max(LENGTHS))
-        reached["chunk"] = streaming.chunk_growth(loaded, longest)
+        reached["chunk"] = chunk_growth(loaded, longest)
 
     def together(self) -> None:
         """Eight texts at a time."""
         alone, eight = (
-            measure.tokens_together(self.loaded.networks.t3, self.utterance, rows=rows, tokens=50)
+            tokens_together(self.loaded.networks.t3, self.utterance, rows=rows, tokens=50)
             for rows in (1, 8)
         )
         self.outcome.reached["eight"] = eight / alone
-        self.outcome.reached["eight whole"] = streaming.together(self.loaded, self.utterance)
+        self.outcome.reached["eight whole"] = together(self.loaded, self.utterance)
 
     def smaller(self) -> None:
         """Nano, ours in turn with the reference's."""
         nano, _ = runs.loads(resolve(self.nano), 1)
         utterance = workload(nano.config, SECONDS)
-        ours, theirs, _ = runs.beside("reference", self.nano, nano, utterance, TURNS_NANO)
+        ours, theirs, _ = beside("reference", self.nano, nano, utterance, TURNS_NANO)
         seconds, reference = median(ours["whole"]), median(theirs["whole"])
         self.outcome.reached["nano"] = seconds / self.outcome.times["ours"]["whole"]
         self.outcome.nano = (
@@ -177,13 +177,6 @@ class Bench:
     def _keep(self, name: str, times: Times, versions: Mapping[str, str]) -> None:
         self.outcome.times[name] = medians(times)
         self.outcome.versions[name] = versions
-
-
-def ready(folder: Path, config: ModelConfig) -> Path:
-    """The drawn checkpoint of these sizes, made where it is not there yet."""
-    if not (folder / "config.json").exists():
-        write_checkpoint(folder, config=config, name=folder.name, seed=SEED)
-    return folder
 
 
 def document(outcome: Outcome, repeats: int) -> str:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,7 +86,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def inputs(path: Path) -> Inputs:
     """Read the utterance."""
     with np.load(path) as arrays:
-        return Inputs(**{name: arrays[name] for name in arrays.files})
+        return Inputs(**{field.name: arrays[field.name] for field in fields(Inputs)})
 
 
 def serve(peer: Peer, answers: Any) -> None:

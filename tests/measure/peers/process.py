@@ -1,7 +1,6 @@
 """Other implementations, each a process of its own environment that answers with seconds.
 
-Their scripts and environments belong to the repository (``tests/measure/peers``,
-``make benchmark-peers``), not to the installed package.
+``make benchmark-peers`` sets the environments up.
 """
 
 from __future__ import annotations
@@ -10,17 +9,19 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 
-from ..errors import OptionError
-from .measure import Times
-from .workload import Workload
+from mlx_audio_turbo.benchmark.measure import Times
+from mlx_audio_turbo.benchmark.workload import Workload
+from mlx_audio_turbo.config import ModelConfig
+from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
+SEED = 20_26
+"""Of the random checkpoint; the same as in ``make parity``."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,19 @@ class PeerKind:
     same_blas: bool = False
 
 
+def ready(folder: Path, config: ModelConfig) -> Path:
+    """The random checkpoint of these sizes, written if it is absent."""
+    if not (folder / "config.json").exists():
+        write_checkpoint(folder, config=config, name=folder.name, seed=SEED)
+    return folder
+
+
 def _python(environment: str, variable: str) -> Path:
     return Path(os.environ.get(variable, ROOT / environment / "bin" / "python"))
 
 
 def kinds() -> dict[str, PeerKind]:
-    """What ``--against`` knows. ``REFERENCE_PYTHON`` and ``MLX_AUDIO_PYTHON`` name environments
-    that stand elsewhere."""
+    """The peers by name. ``REFERENCE_PYTHON`` and ``MLX_AUDIO_PYTHON`` name other environments."""
     reference = _python(".venv-reference", "REFERENCE_PYTHON")
     port = _python(".venv-mlx-audio", "MLX_AUDIO_PYTHON")
     return {
@@ -117,7 +124,7 @@ class Peer:
         return {**times, "whole": [sum(seconds for (seconds,) in times.values())]}
 
     def whole(self, utterance: Workload) -> Times:
-        """Times of the very utterance."""
+        """Times of this utterance."""
         return self.utterance(
             utterance.decoded,
             len(utterance.tokens),
@@ -143,21 +150,3 @@ class Peer:
         }
         times = {name: [few[name][0] * factor] for name, factor in factors.items()}
         return {**times, "whole": [sum(seconds for (seconds,) in times.values())]}
-
-
-def in_turn(measures: Sequence[Callable[[], Times]], repeats: int) -> list[Times]:
-    """A B A B …: each measure's times over all rounds."""
-    results: list[Times] = [{} for _ in measures]
-    for _ in range(repeats):
-        for result, measure in zip(results, measures, strict=True):
-            for name, seconds in measure().items():
-                result.setdefault(name, []).extend(seconds)
-    return results
-
-
-def ratio(a: Times, b: Times, *names: str) -> float:
-    """The median over rounds of a's seconds in ``names`` over b's, round by round."""
-    rounds = min(len(times[name]) for times in (a, b) for name in names)
-    return median(
-        sum(a[name][i] for name in names) / sum(b[name][i] for name in names) for i in range(rounds)
-    )
