@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx_audio_turbo.config import ModelConfig, from_json
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+from mlx_audio_turbo.loading import hub
 from mlx_audio_turbo.presets import NANO, TURBO
 
 from .safetensors_writer import Reader
@@ -151,7 +152,12 @@ def resolve(
         raise ModelFolderError(
             f"no folder at {source}; give the folder of a checkpoint, or {known}"
         )
-    folder = download(repository.name, revision=revision, include_voice=include_voice)
+    files = (*repository.files, *([repository.voice] if include_voice else []))
+    folder = hub.download(
+        repository.name,
+        [file.name for file in files],
+        revision=revision or repository.revision,
+    )
     found = recognise(folder)
     if revision in (None, repository.revision):
         check_files(folder, repository, remedy=found.remedy, progress=progress)
@@ -159,33 +165,6 @@ def resolve(
             voice = repository.voice
             check_file(folder / voice.name, voice, remedy=found.remedy(voice.name))
     return found
-
-
-def download(repository: str, *, revision: str | None = None, include_voice: bool = False) -> Path:
-    """The files of a published model that conversion needs, in the Hub's cache.
-
-    Raises:
-        DownloadError: they are neither there nor to be had.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    known = REPOSITORIES[repository]
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or known.revision,
-            allow_patterns=[
-                file.name for file in (*known.files, *([known.voice] if include_voice else []))
-            ],
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise DownloadError(
-            f"{repository} could not be downloaded ({lines[0]}); check the network, or give a "
-            "folder that holds its files"
-        ) from None
-    return Path(folder)
 
 
 def check_files(
@@ -253,20 +232,13 @@ def find_file(repository: str, name: str, *, network: bool) -> Path | None:
     Raises:
         DownloadError: the Hub does not answer.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
-        return Path(hf_hub_download(repository, name, local_files_only=not network))
-    except HfHubHTTPError:
+        path = hub.download(repository, [name], network=network) / name
+    except DownloadError:
+        if network:
+            raise
         return None
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        if not network:
-            return None
-        raise DownloadError(
-            f"{name} of {repository} could not be downloaded ({type(error).__name__}); check the "
-            "network"
-        ) from None
+    return path if path.is_file() else None
 
 
 def recognise(folder: Path) -> Source:
@@ -288,7 +260,8 @@ def recognise(folder: Path) -> Source:
         raise ModelFolderError(f"{folder} has {what}; give a folder with one of {', '.join(known)}")
     for name in (S3GEN_FILE, VOICE_ENCODER_FILE):
         if not (folder / name).is_file():
-            raise ModelFolderError(f"{folder / name} is missing; download the checkpoint again")
+            again = hub.remedy(folder / name, otherwise="download the checkpoint again")
+            raise ModelFolderError(f"{folder / name} is missing; {again}")
     if described is not None:
         variant = str(described.get("variant", found[0].removesuffix(".safetensors")))
         return Source(
@@ -337,14 +310,5 @@ def _description(folder: Path) -> dict[str, Any] | None:
 
 def _cached_revision(folder: Path, repository: str) -> str | None:
     """The commit, where ``folder`` is a snapshot of ``repository`` in the Hub's cache."""
-    name, revision = hub_snapshot(folder)
+    name, revision = hub.snapshot_of(folder)
     return revision if name == repository else None
-
-
-def hub_snapshot(folder: Path) -> tuple[str | None, str | None]:
-    """Repository and commit, where ``folder`` is a snapshot in the Hub's cache."""
-    parts = folder.absolute().parts
-    if len(parts) < 3 or parts[-2] != "snapshots" or not parts[-3].startswith("models--"):
-        return None, None
-    owner, _, name = parts[-3].removeprefix("models--").partition("--")
-    return f"{owner}/{name}", parts[-1]

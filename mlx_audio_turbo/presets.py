@@ -20,6 +20,14 @@ from .config import (
     VoiceEncoderConfig,
 )
 
+PUBLISHED = {
+    "turbo": "ResembleAI/chatterbox-turbo",
+    "nano": "ResembleAI/chatterbox-nano",
+}
+"""The Hub repository of each published model, by its short name."""
+MADE = ("tiny",)
+"""Untrained models that are made on the spot, for tests and a first look."""
+
 TURBO = ModelConfig(
     t3=T3Config(
         width=1024,

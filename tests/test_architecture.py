@@ -62,6 +62,9 @@ def test_converter_imports(path: Path) -> None:
     assert not {name.split(".")[0] for name in names} & {"torch", "transformers", "pickle"}
     inside = {name.split(".")[1] for name in names if name.startswith("mlx_audio_turbo.")}
     assert not inside & {"tts"}
+    assert not {name.split(".")[0] for name in names} & {"huggingface_hub"} or path.name in (
+        "publish.py",
+    )
 
 
 @pytest.mark.parametrize("path", modules(LIBRARY), ids=lambda path: str(path.relative_to(LIBRARY)))

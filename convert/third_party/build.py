@@ -20,6 +20,7 @@ import numpy as np
 
 from mlx_audio_turbo.config import ModelConfig, to_json
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+from mlx_audio_turbo.loading import hub
 from mlx_audio_turbo.loading.networks import LISTENERS, parameter_shapes
 from mlx_audio_turbo.presets import TURBO
 
@@ -112,7 +113,7 @@ def recognise(folder: Path) -> Foreign | None:
         ModelFolderError: the folder is the S3 tokenizer alone.
     """
     values = _read_config(folder)
-    repository, revision = upstream.hub_snapshot(folder)
+    repository, revision = hub.snapshot_of(folder)
     if values is None or "architecture" in values:
         return None
     if values.get("model_type") == S3_TOKENIZER_TYPE:

@@ -54,6 +54,24 @@ class Tensor:
         return DTYPES[self.dtype].itemsize * math.prod(self.shape)
 
 
+def stand_in(path: Path) -> str | None:
+    """What lies at ``path`` in place of the file that its name promises; None where nothing does.
+
+    git leaves a pointer of three lines where git-lfs is not installed; a portal or a mirror sends
+    a web page.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return None
+    if head.startswith(b"version https://git-lfs"):
+        return "a git-lfs pointer, not the file itself"
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "a web page, not the file itself"
+    return None
+
+
 class Reader:
     """The tensors of one file, mapped and not loaded.
 
@@ -64,6 +82,8 @@ class Reader:
 
     def __init__(self, path: Path, *, remedy: str = "download it again"):
         self.path = path
+        if what := stand_in(path):
+            raise ModelFolderError(f"{path} is {what}; {remedy}")
         try:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size

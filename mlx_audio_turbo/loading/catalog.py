@@ -1,11 +1,13 @@
-"""The name of a model → its folder.
+"""The name of a model to its folder.
 
-The only door to the converter. A finished folder is used without it.
+A finished folder is used as it is; whatever else must become one goes through one door, the
+converter's ``ensure``.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -15,9 +17,10 @@ from typing import Any
 import platformdirs
 
 from ..errors import ModelFolderError
+from ..presets import MADE, PUBLISHED
 from .hub import download
 
-DEFAULT_MODEL = "ResembleAI/chatterbox-turbo"
+DEFAULT_MODEL = PUBLISHED["turbo"]
 """The official checkpoint; converted once, then loaded from the cache."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -34,10 +37,11 @@ def resolve(
     revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """The folder of a model: a path as it is, ``tiny`` made on the spot, a Hub id downloaded.
+    """The folder of a model, which may be given by name, Hub id or path.
 
-    A checkpoint in the upstream layout or in another MLX layout, local or on the Hub, is converted
-    once into the cache. Of the official ones what is there is taken without asking the Hub.
+    Names of ``presets`` (``turbo``, ``tiny``, ...) and their Hub ids are made once in the cache; a
+    folder that is finished is returned as it is; a checkpoint in the upstream layout or of another
+    MLX converter, local or on the Hub, is converted once into the cache.
 
     Args:
         revision: commit of a Hub repository.
@@ -51,27 +55,34 @@ def resolve(
         raise ModelFolderError(
             f"the model is a {type(model).__name__}; give a folder, a Hub id or 'tiny'"
         )
-    if str(model) == "tiny":
-        return _converter("synthetic.tiny").ensure(cache_folder())
+    name = str(model)
+    if name in MADE:
+        return _make(name, revision=revision, progress=progress)
     folder = Path(model).expanduser()
-    if not str(model) or not folder.is_dir():
-        if str(model) and folder.exists():
+    if not name or not folder.is_dir():
+        if name and folder.exists():
             raise ModelFolderError(f"{folder} is a file; give the folder that holds config.json")
-        if not _HUB_ID.fullmatch(str(model)):
+        if name in PUBLISHED or name in PUBLISHED.values():
+            return _make(name, revision=revision, progress=progress)
+        if not _HUB_ID.fullmatch(name):
             raise ModelFolderError(
-                f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, "
-                "or 'tiny'"
+                f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, or "
+                f"one of {', '.join((*PUBLISHED, *MADE))}"
             )
-        if str(model) in _converter("upstream").REPOSITORIES:
-            return _converter("folder").ensure_published(
-                str(model), cache_folder(), revision=revision, progress=progress
-            )
-        folder = download(str(model), revision=revision)
-    if (folder / "model.safetensors").exists() or not any(folder.glob("t3_*.safetensors")):
-        return _converter("third_party.build").resolve(folder, cache_folder())
-    return _converter("folder").ensure(folder, cache_folder(), progress=progress)
+        folder = download(name, revision=revision)
+    return folder if _is_finished(folder) else _make(folder, progress=progress)
 
 
-def _converter(module: str) -> Any:
-    """A module of the converter, which the run time only knows when a model must be made."""
-    return importlib.import_module(f"mlx_audio_turbo_convert.{module}")
+def _is_finished(folder: Path) -> bool:
+    """Whether this package's converter wrote the ``config.json`` of a folder."""
+    try:
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {"architecture", "model_type"} <= values.keys()
+
+
+def _make(model: str | Path, **options: Any) -> Path:
+    """The door to the converter, which no finished folder needs."""
+    door = importlib.import_module("mlx_audio_turbo_convert.door")
+    return door.ensure(model, cache_folder(), **options)

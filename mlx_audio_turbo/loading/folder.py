@@ -14,13 +14,15 @@ import mlx.core as mx
 from .. import ops
 from ..config import ModelConfig, Quantization, from_dict, from_json
 from ..errors import ModelFolderError, OptionError
+from ..files.safetensors_reader import stand_in
 from ..ops import blas
 from ..options import RUN_OPTIONS, definitions
 from ..presets import TURBO
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
+from . import hub
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
-from .weights import load_weights
+from .weights import REMEDY, load_weights
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -67,6 +69,26 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
         ModelFolderError: a file is absent or damaged; a tensor is missing, extra or misshapen.
     """
     blas.load()
+    try:
+        _check_files(folder)
+        return _load(folder, dtype=dtype)
+    except ModelFolderError as error:
+        # Only a folder that was converted here can be converted again.
+        message = str(error).replace(REMEDY, hub.folder_remedy(folder, otherwise=REMEDY))
+        raise ModelFolderError(message) from None
+
+
+def _check_files(folder: Path) -> None:
+    for name in ("config.json", "model.safetensors", "tokenizer.json", VOICE_FILE):
+        path = folder / name
+        if what := stand_in(path):
+            raise ModelFolderError(f"{path} is {what}; {hub.remedy(path)}")
+        if not path.is_file() and name != VOICE_FILE:
+            whole = " (the download is not whole)" if hub.snapshot_of(folder)[0] else ""
+            raise ModelFolderError(f"{folder} has no {name}{whole}; {REMEDY}")
+
+
+def _load(folder: Path, *, dtype: mx.Dtype | None) -> LoadedModel:
     values = _read_config(folder)
     config = from_json(values, absent=TURBO)
     _check_generation(config, folder)
@@ -146,8 +168,6 @@ def _missing(values: dict[str, Any], folder: Path) -> dict[str, str]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    if not path.is_file():
-        raise ModelFolderError(f"{folder} has no config.json; convert the model again")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
