@@ -73,9 +73,7 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
         _check_files(folder)
         return _load(folder, dtype=dtype)
     except ModelFolderError as error:
-        # Only a folder that was converted here can be converted again.
-        message = str(error).replace(REMEDY, hub.folder_remedy(folder, otherwise=REMEDY))
-        raise ModelFolderError(message) from None
+        raise hub.with_remedy(error, folder, converted=REMEDY) from None
 
 
 def _check_files(folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DownloadError
+from ..errors import DownloadError, ModelFolderError
 from ..files.safetensors_reader import stand_in
 
 FOLDER_FILES = (
@@ -115,10 +115,16 @@ def remedy(path: Path, *, otherwise: str = "download it again") -> str:
     return otherwise
 
 
-def folder_remedy(folder: Path, *, otherwise: str) -> str:
-    """:func:`remedy` for a folder as a whole."""
+def with_remedy(error: ModelFolderError, folder: Path, *, converted: str) -> ModelFolderError:
+    """``error`` with the remedy that fits: what the Hub sent cannot be converted again here.
+
+    Args:
+        converted: the remedy in the message, for a folder that was converted on this machine.
+    """
     repository, revision = snapshot_of(folder)
-    return _fetch(repository, revision) if repository else otherwise
+    if not repository:
+        return error
+    return ModelFolderError(str(error).replace(converted, _fetch(repository, revision)))
 
 
 def _fetch(what: str, revision: str | None) -> str:
