@@ -22,16 +22,13 @@ from mlx_audio_turbo_convert.mapping.campplus import RULES
 from mlx_audio_turbo_convert.synthetic import shapes
 
 from . import mapped
+from .helpers import check_rows_alone, normal
 
 CONFIG = dataclasses.replace(TINY.campplus, block_layers=(2, 3, 2), segment=10)
 PREFIX = "s3gen.speaker_encoder."
 UPSTREAM = mapped.under(
     "speaker_encoder.", shapes.s3gen(dataclasses.replace(TINY, campplus=CONFIG))
 )
-
-
-def normal(*shape: int, seed: int = 0) -> mx.array:
-    return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 @pytest.fixture
@@ -56,10 +53,7 @@ def test_one_embedding_of_any_length(network: CAMPlus, frames: int) -> None:
 def test_each_item_of_a_batch_as_alone(network: CAMPlus) -> None:
     """Batch norms must not look at the batch."""
     fbank = normal(3, 57, CONFIG.mels) * mx.array([1.0, 5.0, 0.2])[:, None, None]
-    together = network(fbank)
-    for item in range(3):
-        alone = network(fbank[item : item + 1])
-        assert mx.allclose(together[item : item + 1], alone, rtol=1e-4, atol=1e-4)
+    check_rows_alone(network, fbank, rtol=1e-4, atol=1e-4)
 
 
 def test_batch_norms_become_what_they_compute(weights: dict[str, np.ndarray]) -> None:

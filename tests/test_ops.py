@@ -16,6 +16,8 @@ from mlx_audio_turbo import ops
 from mlx_audio_turbo.ops import activations as elementwise
 from mlx_audio_turbo.ops import convolution, device
 
+from .helpers import relative
+
 attention_module = import_module("mlx_audio_turbo.ops.attention")  # ops.attention: the function
 
 FORMS = ("mlx", "own")
@@ -42,11 +44,6 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def draw(*shape: int, seed: int = 0, spread: float = 1.0) -> np.ndarray:
     return (np.random.default_rng(seed).standard_normal(shape) * spread).astype(np.float32)
-
-
-def relative(ours: mx.array, exact: np.ndarray) -> float:
-    assert ours.shape == exact.shape
-    return float(np.linalg.norm(np.array(ours, np.float64) - exact) / np.linalg.norm(exact))
 
 
 # Activations

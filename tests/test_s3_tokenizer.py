@@ -16,13 +16,10 @@ from mlx_audio_turbo_convert.mapping.s3_tokenizer import RULES
 from mlx_audio_turbo_convert.synthetic import shapes
 
 from . import mapped
+from .helpers import check_rows_alone, normal
 
 CONFIG = dataclasses.replace(TINY.s3_tokenizer, width=32, heads=2, layers=2)
 UPSTREAM = mapped.under("tokenizer.", shapes.s3gen(dataclasses.replace(TINY, s3_tokenizer=CONFIG)))
-
-
-def normal(*shape: int, seed: int = 0) -> mx.array:
-    return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 @pytest.fixture
@@ -49,11 +46,7 @@ def test_one_token_per_four_frames(network: S3Tokenizer, frames: int) -> None:
 
 
 def test_each_item_of_a_batch_as_alone(network: S3Tokenizer) -> None:
-    log_mel = normal(3, 50, CONFIG.mels)
-    together = network.encode(log_mel)
-    for item in range(3):
-        alone = network.encode(log_mel[item : item + 1])
-        assert mx.allclose(together[item : item + 1], alone, atol=1e-5)
+    check_rows_alone(network.encode, normal(3, 50, CONFIG.mels), atol=1e-5)
 
 
 def test_only_the_front_end_is_dropped(weights: dict[str, np.ndarray]) -> None:

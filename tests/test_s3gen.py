@@ -17,6 +17,8 @@ from mlx_audio_turbo.s3gen import conformer, estimator
 from mlx_audio_turbo.s3gen.model import TokenToMel
 from mlx_audio_turbo.s3gen.solver import solve, uniform_times
 
+from .helpers import normal, relative
+
 MELS = TINY.s3gen.mels
 CHANNELS = TINY.s3gen.estimator.channels
 WIDTH = TINY.s3gen.encoder.width
@@ -44,10 +46,6 @@ def network() -> TokenToMel:
     network = TokenToMel(config)
     randomise(network)
     return network
-
-
-def normal(*shape: int, seed: int = 0) -> mx.array:
-    return mx.array(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 def tokens(*shape: int, seed: int = 0) -> mx.array:
@@ -90,10 +88,6 @@ def silence_attention(module: nn.Module) -> None:
     for _, child in module.named_modules():
         if isinstance(child, (conformer.RelativeAttention, estimator.Attention)):
             zero(child.out)
-
-
-def relative(ours: mx.array, reference: mx.array) -> float:
-    return (mx.linalg.norm(ours - reference) / mx.linalg.norm(reference)).item()  # type: ignore
 
 
 def changed(a: mx.array, b: mx.array) -> list[int]:

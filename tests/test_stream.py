@@ -20,6 +20,7 @@ from mlx_audio_turbo.synthesis.streaming_vocoder import F0_REACH, REACH, Vocoder
 from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together, tokens_due
 
 from .conftest import CLIP
+from .helpers import snr
 from .measure.streaming import smooth_mel, steady_f0
 
 TEXT = "Hello there. [laugh]"
@@ -33,11 +34,6 @@ def on_engine(model: ChatterboxTurbo, work: Callable):
 
 def joined(chunks: list[AudioChunk]) -> np.ndarray:
     return np.concatenate([chunk.audio for chunk in chunks])
-
-
-def snr(ours: np.ndarray, reference: np.ndarray) -> float:
-    noise = np.sum((ours.astype(np.float64) - reference) ** 2)
-    return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / max(noise, 1e-30)))
 
 
 @pytest.fixture(scope="module")

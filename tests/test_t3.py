@@ -21,6 +21,8 @@ from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES
 from tests.measure.parity import seeded
 
+from .helpers import relative
+
 CONFIG = T3Config(
     width=32,
     layers=2,
@@ -86,10 +88,6 @@ def gpt2(x: np.ndarray) -> np.ndarray:
         h = 0.5 * h * (1 + np.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
         x = x + linear(h, block + "mlp.c_proj")
     return norm(x, "tfmr.ln_f")
-
-
-def relative(ours: mx.array, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(np.array(ours) - expected) / np.linalg.norm(expected))
 
 
 def embeddings(length: int, *, batch: int = 1, seed: int = 0) -> mx.array:

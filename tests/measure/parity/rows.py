@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.helpers import max_abs, quantile_abs, relative, snr
+
+__all__ = ["Row", "max_abs", "quantile_abs", "relative", "snr"]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,35 +26,3 @@ class Row:
         if not np.isfinite(self.figure) and not (self.at_least and self.figure == np.inf):
             return False
         return self.figure >= self.bound if self.at_least else self.figure <= self.bound
-
-
-def relative(ours: np.ndarray, reference: np.ndarray) -> float:
-    """L2 of the difference over L2 of the reference; infinite where shapes differ."""
-    if ours.shape != reference.shape:
-        return float("inf")
-    a, b = ours.astype(np.float64), reference.astype(np.float64)
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
-def max_abs(ours: np.ndarray, reference: np.ndarray) -> float:
-    """The largest absolute difference; infinite where shapes differ."""
-    if ours.shape != reference.shape:
-        return float("inf")
-    return float(np.max(np.abs(ours.astype(np.float64) - reference.astype(np.float64))))
-
-
-def quantile_abs(ours: np.ndarray, reference: np.ndarray, share: float) -> float:
-    """The absolute difference that ``share`` of the values stay within."""
-    if ours.shape != reference.shape:
-        return float("inf")
-    difference = np.abs(ours.astype(np.float64) - reference.astype(np.float64))
-    return float(np.quantile(difference, share))
-
-
-def snr(ours: np.ndarray, reference: np.ndarray) -> float:
-    """Signal to noise in dB, the noise being the difference; minus infinite on another shape."""
-    if ours.shape != reference.shape:
-        return float("-inf")
-    a, b = ours.astype(np.float64), reference.astype(np.float64)
-    noise = np.sum((a - b) ** 2)
-    return float("inf") if noise == 0 else float(10 * np.log10(np.sum(b**2) / noise))
