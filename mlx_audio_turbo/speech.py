@@ -23,11 +23,13 @@ _PLAIN_SECONDS = 60
 
 @dataclass(frozen=True, eq=False)
 class AudioChunk:
-    """Audio as it comes.
+    """Audio of a stream.
 
     audio: (samples,) float32, may be empty in the last chunk.
     index: counts the chunks of a stream from 0.
     text: the segment of the text that is spoken.
+    tokens: (tokens,) int32, the speech tokens of the segment, in its last chunk; else empty.
+    notes: what went wrong in the segment, in its last chunk; mostly empty.
     """
 
     audio: np.ndarray
@@ -35,6 +37,8 @@ class AudioChunk:
     index: int
     is_last: bool
     text: str
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

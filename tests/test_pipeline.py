@@ -11,7 +11,7 @@ import pytest
 
 from mlx_audio_turbo import AudioError, ChatterboxTurbo, OptionError, TextError, Voice, VoiceError
 from mlx_audio_turbo.config import SAMPLE_RATE, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.synthesis.noise import Draws, frame_normal
+from mlx_audio_turbo.synthesis.noise import NoiseSource, frame_normal
 
 from .conftest import CLIP
 
@@ -119,7 +119,7 @@ def test_noise_belongs_to_its_frame() -> None:
 
 
 def test_streams_of_one_seed_differ() -> None:
-    draws = Draws(mx.random.key(0))
+    draws = NoiseSource(mx.random.key(0))
     flow, source = np.array(draws.flow(0, 9, 80)), np.array(draws.source(0, 9, 8))
     assert flow.shape == (1, 9, 80)
     assert source.shape == (1, 9 * 480, 9)
@@ -164,8 +164,9 @@ def test_bad_samples_are_refused(model: ChatterboxTurbo) -> None:
 def test_bad_options_are_refused(
     model: ChatterboxTurbo, voice: Voice, options: dict[str, Any], error: type[Exception]
 ) -> None:
+    given: dict[str, Any] = {"voice": voice, **options}
     with pytest.raises(error):
-        model.generate(TEXT, **{"voice": voice, **options})
+        model.generate(TEXT, **given)
 
 
 def test_empty_text_is_refused(model: ChatterboxTurbo, voice: Voice) -> None:

@@ -15,9 +15,19 @@ from mlx_audio_turbo import AudioChunk, ChatterboxTurbo, ChunkOptions, OptionErr
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.options import PauseOptions
 from mlx_audio_turbo.synthesis import scheduler as speaking
-from mlx_audio_turbo.synthesis.noise import Draws
-from mlx_audio_turbo.synthesis.streaming_vocoder import F0_REACH, REACH, Vocoder
-from mlx_audio_turbo.synthesis.token_to_wav import HELD, Renderer, alike, push_together, tokens_due
+from mlx_audio_turbo.synthesis.noise import NoiseSource
+from mlx_audio_turbo.synthesis.streaming_vocoder import (
+    CONTEXT_FRAMES,
+    F0_CONTEXT_FRAMES,
+    StreamingVocoder,
+)
+from mlx_audio_turbo.synthesis.token_to_wav import (
+    LATENCY_TOKENS,
+    TokenToWav,
+    group_by_length,
+    render_batch,
+    tokens_due,
+)
 
 from .conftest import CLIP
 from .helpers import snr
@@ -62,7 +72,7 @@ def test_the_vocoder_in_pieces_is_the_vocoder(
     mel, total = smooth_mel(sum(cuts)), sum(cuts)
 
     def vocode(parts: tuple[int, ...], lookahead: int) -> np.ndarray:
-        vocoder = Vocoder(model._networks.s3gen.mel2wav, Draws(mx.random.key(4)))
+        vocoder = StreamingVocoder(model._networks.s3gen.mel2wav, NoiseSource(mx.random.key(4)))
         out, at = [], 0
         for part in parts:
             piece = mx.array(mel[:, at : at + part])
@@ -71,8 +81,8 @@ def test_the_vocoder_in_pieces_is_the_vocoder(
         return np.concatenate(out)
 
     with steady_f0():
-        whole = on_engine(model, lambda: vocode((total,), REACH))
-        exact = on_engine(model, lambda: vocode(cuts, REACH))
+        whole = on_engine(model, lambda: vocode((total,), CONTEXT_FRAMES))
+        exact = on_engine(model, lambda: vocode(cuts, CONTEXT_FRAMES))
         streamed = on_engine(model, lambda: vocode(cuts, 10))
     assert len(whole) == len(exact) == len(streamed) == total * SAMPLES_PER_FRAME
     assert snr(exact, whole) > 90
@@ -85,11 +95,13 @@ def test_the_vocoder_in_pieces_is_the_vocoder(
 
 
 def test_f0_of_a_piece_is_that_of_the_whole(model: ChatterboxTurbo) -> None:
-    """But for its last bits: nothing beyond F0_REACH is heard."""
+    """But for its last bits: nothing beyond F0_CONTEXT_FRAMES is heard."""
     mel, network = mx.array(smooth_mel(60)), model._networks.s3gen.mel2wav
 
     def both() -> tuple[np.ndarray, np.ndarray]:
-        piece = network.f0(mel[:, 20 - F0_REACH : 40 + F0_REACH])[:, F0_REACH:-F0_REACH]
+        piece = network.f0(mel[:, 20 - F0_CONTEXT_FRAMES : 40 + F0_CONTEXT_FRAMES])[
+            :, F0_CONTEXT_FRAMES:-F0_CONTEXT_FRAMES
+        ]
         return np.array(piece), np.array(network.f0(mel)[:, 20:40])
 
     piece, whole = on_engine(model, both)
@@ -104,7 +116,7 @@ def test_blocks_bound_the_memory_and_change_nothing(
     mel = smooth_mel(120)
 
     def vocode() -> list[np.ndarray]:
-        vocoder = Vocoder(model._networks.s3gen.mel2wav, Draws(mx.random.key(4)))
+        vocoder = StreamingVocoder(model._networks.s3gen.mel2wav, NoiseSource(mx.random.key(4)))
         return list(vocoder.push(mx.array(mel), final=True))
 
     (whole,) = on_engine(model, vocode)
@@ -119,8 +131,12 @@ def lengths(model: ChatterboxTurbo, voice: Voice, counts: list[int], sizes: tupl
     options = ChunkOptions(sizes=sizes, window=20)
 
     def render(count: int) -> int:
-        renderer = Renderer(
-            model._networks.s3gen, voice, Draws(mx.random.key(0)), model.config.rendering, window=20
+        renderer = TokenToWav(
+            model._networks.s3gen,
+            voice,
+            NoiseSource(mx.random.key(0)),
+            model.config.rendering,
+            window=20,
         )
         tokens, samples, chunk = list(range(count)), 0, 0
         while tokens_due(chunk, options) < count:
@@ -134,7 +150,7 @@ def lengths(model: ChatterboxTurbo, voice: Voice, counts: list[int], sizes: tupl
 
 def test_every_length_is_exact(model: ChatterboxTurbo, odd_voice: Voice) -> None:
     """A first chunk that is due, or nearly, at the very end; prompts of odd length."""
-    first = HELD + 10
+    first = LATENCY_TOKENS + 10
     counts = [1, 2, 3, 9, 10, 11, first - 1, first, first + 1, first + 2, first + 25, first + 26]
     expected = [SAMPLES_PER_TOKEN * (count + 3) for count in counts]
     assert lengths(model, odd_voice, counts, (10, 25)) == expected
@@ -222,7 +238,7 @@ def test_a_batch_gives_each_what_it_would_get_alone(
 ) -> None:
     """Whichever way the device would have it rendered."""
     if rendered == "together":
-        monkeypatch.setattr(speaking, "rendered_together", lambda options: options.batch_size)
+        monkeypatch.setattr(speaking, "render_batch_size", lambda options: options.batch_size)
     texts = ["Hello there.", "What a long and winding sentence this one is.", "Oh!", LONG]
     voices = [voice, odd_voice, voice, odd_voice]
     together = list(
@@ -245,19 +261,19 @@ def test_utterances_of_like_length_and_prompt_are_rendered_together(
     tokens = [[i % 50 for i in range(count)] for count in (20, 20, 16, 4, 19, 15)]
     s3gen = model._networks.s3gen
 
-    def renderers() -> list[Renderer]:
+    def renderers() -> list[TokenToWav]:
         return [
-            Renderer(s3gen, v, Draws(mx.random.key(i)), model.config.rendering)
+            TokenToWav(s3gen, v, NoiseSource(mx.random.key(i)), model.config.rendering)
             for i, v in enumerate(voices)
         ]
 
-    groups = alike(list(zip(renderers(), tokens, strict=True)))
+    groups = group_by_length(list(zip(renderers(), tokens, strict=True)))
     assert sorted(map(sorted, groups)) == [[0, 2, 4], [1, 5], [3]]
 
     def both() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         one, many = renderers(), renderers()
         for group in groups:
-            made = push_together([many[i] for i in group], [tokens[i] for i in group])
+            made = render_batch([many[i] for i in group], [tokens[i] for i in group])
             for i, pieces in zip(group, made, strict=True):
                 alone = list(one[i].push(tokens[i], final=True))
                 yield np.concatenate(pieces), np.concatenate(alone)
@@ -266,7 +282,7 @@ def test_utterances_of_like_length_and_prompt_are_rendered_together(
         assert len(together) == len(alone)
         assert snr(together, alone) >= 50
     with pytest.raises(ValueError, match="several lengths"):
-        on_engine(model, lambda: push_together(renderers()[:2], tokens[:2]))
+        on_engine(model, lambda: render_batch(renderers()[:2], tokens[:2]))
 
 
 def test_results_of_a_batch_come_as_soon_as_in_order(model: ChatterboxTurbo, voice: Voice) -> None:
@@ -338,8 +354,8 @@ def test_the_watchdog_draws_again_and_says_so(
     speech = model.generate(
         TEXT, voice=voice, seed=0, temperature=0, max_tokens=60, watchdog=watchdog, retries=1
     )
-    assert "drawn again" in caplog.text
-    assert "ran astray" in speech.notes[0]
+    assert "sampled again" in caplog.text
+    assert "got stuck" in speech.notes[0]
     assert len(speech.tokens) < 60
 
 

@@ -248,7 +248,7 @@ def test_a_prefix_s_cache_changes_nothing(model: T3, voice: tuple[mx.array, mx.a
 
 @pytest.fixture
 def rigged(monkeypatch: pytest.MonkeyPatch, model: T3) -> list[list[int]]:
-    """Draws come from a script, and each call's penalised ids are noted."""
+    """NoiseSource come from a script, and each call's penalised ids are noted."""
     noted: list[list[int]] = []
     script = [11, 12, 11, 6561, STOP_SPEECH, 13]
 

@@ -18,7 +18,7 @@ FILES = Path(__file__).parent / "data" / "tokenizer"
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     folder = tmp_path_factory.mktemp("model")
     write_tokenizer(FILES, folder)
-    return TextTokenizer(folder)
+    return TextTokenizer(folder, max_tokens=1024)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_the_limit_is_said_and_not_cut(tokenizer: TextTokenizer) -> None:
 
 def test_folders_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ModelFolderError, match=r"tokenizer\.json is missing; convert"):
-        TextTokenizer(tmp_path)
+        TextTokenizer(tmp_path, max_tokens=1024)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"model": {}}', b"\xff\xfe", b"null"])
 def test_damaged_tokenizers(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ModelFolderError, match=r"tokenizer\.json is damaged; convert"):
-        TextTokenizer(tmp_path)
+        TextTokenizer(tmp_path, max_tokens=1024)

@@ -19,8 +19,8 @@ from ..loading.folder import LoadedModel
 from ..options import SamplingOptions
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
-from ..synthesis.noise import Draws
-from ..synthesis.token_to_wav import Renderer
+from ..synthesis.noise import NoiseSource
+from ..synthesis.token_to_wav import TokenToWav
 from ..t3.cache import KeyValueCache
 from ..t3.decoder import Decoder, Request, prefill_prefix
 from ..t3.turbo import T3
@@ -158,8 +158,8 @@ def render(loaded: LoadedModel, utterance: work.Workload, *, inside: bool = Fals
     """
     clock = Clock()
     voice = voice_of(utterance, loaded.family)
-    renderer = Renderer(
-        loaded.networks.s3gen, voice, Draws(mx.random.key(1)), loaded.config.rendering
+    renderer = TokenToWav(
+        loaded.networks.s3gen, voice, NoiseSource(mx.random.key(1)), loaded.config.rendering
     )
     # The closing silence is the renderer's own.
     tokens = utterance.tokens[: utterance.decoded].tolist()

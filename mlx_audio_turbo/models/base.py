@@ -32,9 +32,10 @@ from ..options import (
 from ..speech import AudioChunk, Speech
 from ..synthesis import results
 from ..synthesis.engine import Engine, Steps, default_cache_limit
-from ..synthesis.noise import Draws
-from ..synthesis.scheduler import Clock, Piece, Speaker
-from ..synthesis.token_to_wav import Renderer
+from ..synthesis.noise import NoiseSource
+from ..synthesis.scheduler import Scheduler
+from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
+from ..synthesis.token_to_wav import TokenToWav
 from ..t3.prefix_cache import PrefixCache
 from ..text.segments import Segment
 from ..text.tokenizer import normalize_text
@@ -181,9 +182,8 @@ class Model:
         check_range("seed", seed, 0, 2**64 - 1)
 
         def work() -> np.ndarray:
-            renderer = Renderer(
-                self._networks.s3gen, voice, Draws(mx.random.key(seed)), self.config.rendering
-            )
+            noise = NoiseSource(mx.random.key(seed))
+            renderer = TokenToWav(self._networks.s3gen, voice, noise, self.config.rendering)
             spoken = tokens[tokens < SPEECH_CODES].tolist()
             return np.concatenate(list(renderer.push(spoken, final=True)))
 
@@ -199,7 +199,7 @@ class Model:
     ) -> Speech:
         if watermark:
             perth.check_installed()
-        segments = results.segments_of(text, options["segment_limit"])
+        segments = segments_of(text, options["segment_limit"])
         started = time.perf_counter()
         voice = self._voice(voice, *clip)
         clock = Clock({"voice": time.perf_counter() - started, "tokens": 0.0, "audio": 0.0})
@@ -215,7 +215,7 @@ class Model:
         clip: tuple[str | Path | np.ndarray | None, int | None, bool],
         options: dict[str, Any],
     ) -> Iterator[AudioChunk]:
-        segments = results.segments_of(text, options["segment_limit"])
+        segments = segments_of(text, options["segment_limit"])
         voice = self._voice(voice, *clip)
         seed = resolve_seed(options["seed"])
         pieces = self._speak([(segments, voice)], seed, speaking_options(options), Clock())
@@ -235,7 +235,7 @@ class Model:
             raise VoiceError(f"there are {len(texts)} texts and {len(each)} voices; give as many")
         checked = [self._voice(one, None, None, True) for one in each]
         work = [
-            (results.segments_of(text, options["segment_limit"]), one)
+            (segments_of(text, options["segment_limit"]), one)
             for text, one in zip(texts, checked, strict=True)
         ]
         seed, clock = resolve_seed(options["seed"]), Clock()
@@ -245,7 +245,7 @@ class Model:
     def _generate_parts(
         self, text: str, voice: Voice | None, first: int, options: dict[str, Any]
     ) -> Iterator[Speech]:
-        segments = results.segments_of(text, options["segment_limit"])
+        segments = segments_of(text, options["segment_limit"])
         check_range("first", first, 0, len(segments) - 1)
         voice = self._voice(voice, None, None, True)
         seed, clock = resolve_seed(options["seed"]), Clock()
@@ -271,7 +271,7 @@ class Model:
         first: int = 0,
     ) -> Iterator[Piece]:
         def steps() -> Steps[Piece]:
-            speaker = Speaker(
+            scheduler = Scheduler(
                 self._networks,
                 self._encode_text,
                 self._prefixes,
@@ -280,9 +280,9 @@ class Model:
                 rendering=self.config.rendering,
             )
             try:
-                yield from speaker.speak(results.tasks_of(work, seed, first))
+                yield from scheduler.run(tasks_of(work, seed, first))
             finally:
-                speaker.close()
+                scheduler.close()
 
         return self._engine.stream(steps)
 

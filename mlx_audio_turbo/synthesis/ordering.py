@@ -1,38 +1,38 @@
-"""Pieces of many tasks, given in the order of the tasks as soon as it allows."""
+"""Pieces of many tasks, in the order of the tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .scheduler import Piece, Task
+from .tasks import Piece, Task
 
 
 class InOrder:
-    """Holds pieces back until all that comes before them is complete."""
+    """Holds pieces back until every task before theirs is complete."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[int, tuple[int, ...]], list[Piece]] = {}
         self._complete: set[tuple[int, tuple[int, ...]]] = set()
 
     def begin(self, task: Task) -> None:
-        self._open.setdefault(task.place, [])
+        """Reserve the position of ``task``. A task that is sampled again keeps its position."""
+        self._open.setdefault(task.position, [])
 
     def split(self, task: Task, parts: list[Task]) -> None:
-        """``parts`` take the place of ``task``."""
-        del self._open[task.place]
+        """Replace ``task`` by its ``parts``."""
+        del self._open[task.position]
         for part in parts:
             self.begin(part)
 
-    def give(self, piece: Piece) -> Iterator[Piece]:
-        self._open[piece.task.place].append(piece)
+    def add(self, piece: Piece) -> Iterator[Piece]:
+        """Take a piece; gives all pieces whose turn has come."""
+        self._open[piece.task.position].append(piece)
         if piece.last:
-            self._complete.add(piece.task.place)
-        for place in sorted(self._open):
-            yield from self._open[place]
-            self._open[place] = []
-            if place not in self._complete:
+            self._complete.add(piece.task.position)
+        for position in sorted(self._open):
+            yield from self._open[position]
+            self._open[position] = []
+            if position not in self._complete:
                 return
-            del self._open[place]
-            self._complete.remove(place)
+            del self._open[position]
+            self._complete.remove(position)

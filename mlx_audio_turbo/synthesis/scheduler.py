@@ -1,7 +1,7 @@
 """The one loop: segments of text in, pieces of audio out.
 
-Streaming is this loop with chunks, a whole utterance is it without, and a batch is it with several
-places. Nothing here knows threads or files.
+A stream is this loop with chunks, a whole utterance is it without, and a batch decodes several
+segments at a time. The loop knows nothing of threads or files.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import reduce
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -20,101 +19,50 @@ import numpy as np
 from .. import ops
 from ..config import SAMPLE_RATE, SPEECH_CODES, RenderingConfig
 from ..loading.networks import Networks
-from ..options import (
-    MAX_TOKENS,
-    SpeakingOptions,
-)
+from ..options import MAX_TOKENS, SpeakingOptions
 from ..t3.decoder import Decoder, Request
 from ..t3.prefix_cache import PrefixCache
-from ..text.segments import Segment, pause_after, split_again
-from ..voice import Voice
-from .noise import Draws, fold
+from ..text.segments import pause_after, split_again
+from .noise import NoiseSource
 from .ordering import InOrder
-from .token_to_wav import Renderer, alike, push_together, tokens_due
+from .tasks import Clock, Piece, Task
+from .token_to_wav import TokenToWav, group_by_length, render_batch, tokens_due
 from .watchdog import Verdict, Watchdog, fade_out, trim
 
 log = logging.getLogger("mlx_audio_turbo")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One segment to speak.
-
-    text: the index of the text that it is of.
-    path: its place in the text; the parts of a segment that was split add a number to it.
-    seed_key: (2,), the key of the text's seed; place and attempt give the segment's own.
-    """
-
-    text: int
-    path: tuple[int, ...]
-    segment: Segment
-    voice: Voice
-    seed_key: mx.array
-    attempt: int = 0
-
-    @property
-    def place(self) -> tuple[int, tuple[int, ...]]:
-        """Where it stands among all tasks."""
-        return self.text, self.path
-
-    @property
-    def key(self) -> mx.array:
-        """(2,), of this attempt."""
-        return reduce(fold, (*self.path, self.attempt), self.seed_key)
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Audio of a task, in order; ``last`` closes the task and carries what is known of it then."""
-
-    task: Task
-    audio: np.ndarray
-    last: bool
-    tokens: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
-class Clock:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "audio": 0.0})
-
-    def time(self, stage: str, started: float) -> None:
-        self.seconds[stage] += time.perf_counter() - started
-
-
 class _Utterance:
-    """A task on its way."""
+    """A task that is being decoded."""
 
-    def __init__(self, task: Task, renderer: Renderer, watchdog: Watchdog | None):
+    def __init__(self, task: Task, renderer: TokenToWav, watchdog: Watchdog | None):
         self.task, self.renderer, self.watchdog = task, renderer, watchdog
         self.tokens: list[int] = []
         self.chunk = 0
-        self.given: list[np.ndarray] = []
+        self.emitted: list[np.ndarray] = []
 
     @property
-    def spoken(self) -> list[int]:
-        """Its tokens that are speech."""
+    def speech_tokens(self) -> list[int]:
+        """Its tokens without the special ones."""
         return [token for token in self.tokens if token < SPEECH_CODES]
 
-    def hear(self, token: int) -> Verdict | None:
-        """Take a token; tells when it has run astray."""
+    def add(self, token: int) -> Verdict | None:
+        """Append a token; gives a verdict where generation has run away."""
         self.tokens.append(token)
         return self.watchdog.feed(token) if self.watchdog else None
 
 
-def rendered_together(options: SpeakingOptions) -> int:
-    """How many utterances that have ended are rendered together.
+def render_batch_size(options: SpeakingOptions) -> int:
+    """How many decoded utterances are rendered together.
 
-    On a GPU as many as are decoded together: short ones leave it idle. On the CPU each for itself:
-    its cores are busy with one, and the first is there the sooner. Streams wait for nobody.
+    A GPU renders as many as are decoded together, since short ones leave it idle. A CPU is busy
+    with one, and renders each as it ends, so that the first is ready earlier. A stream never waits.
     """
     return options.batch_size if ops.on_gpu() and options.chunks is None else 1
 
 
-class Speaker:
-    """The loop over one call's tasks."""
+class Scheduler:
+    """The loop over the tasks of one call."""
 
     def __init__(
         self,
@@ -126,18 +74,17 @@ class Speaker:
         *,
         rendering: RenderingConfig,
     ):
-        self._rendering = rendering
         self._networks, self._encode_text, self._prefixes = networks, encode_text, prefixes
-        self._options, self._clock = options, clock
+        self._options, self._clock, self._rendering = options, clock, rendering
         self._decoder = Decoder(networks.t3, options=options.sampling)
         self._active: dict[int, _Utterance] = {}
-        self._ended: list[tuple[_Utterance, tuple[str, ...]]] = []  # and not rendered
-        self._together = rendered_together(options)
+        self._decoded: list[tuple[_Utterance, tuple[str, ...]]] = []  # and not rendered
+        self._render_batch = render_batch_size(options)
         self._again: deque[Task] = deque()
         self._ids = 0
 
-    def speak(self, tasks: Iterable[Task]) -> Iterator[Piece | None]:
-        """Pieces in the order of the tasks; None between the steps that give none."""
+    def run(self, tasks: Iterable[Task]) -> Iterator[Piece | None]:
+        """Pieces in the order of the tasks; None after a step that gives none."""
         waiting = iter(tasks)
         order = InOrder()
         more = True
@@ -149,28 +96,28 @@ class Speaker:
                     break
                 order.begin(task)
                 if not task.segment.speakable:
-                    yield from order.give(self._close(task, [], [], ()))
+                    yield from order.add(self._close(task, [], [], ()))
                     continue
                 self._begin(task)
             if not self._active:
-                for piece in self._render_ended():
-                    yield from order.give(piece)
+                for piece in self._render_decoded():
+                    yield from order.add(piece)
                 return
             started = time.perf_counter()
-            drawn = self._decoder.step()
+            sampled = self._decoder.step()
             self._clock.time("tokens", started)
             yield None
-            for number, token in drawn:
+            for number, token in sampled:
                 if number not in self._active:
                     continue
                 for piece in self._take(number, token, order):
-                    yield from order.give(piece)
+                    yield from order.add(piece)
             more = more or bool(self._again)
 
     def close(self) -> None:
-        """Free what decoding holds."""
+        """Free the memory of decoding."""
         for number in list(self._active):
-            with suppress(KeyError):  # it has ended, and there was no time to take that in
+            with suppress(KeyError):  # it ended in the last step, whose result was not taken
                 self._decoder.remove(number)
         self._active.clear()
 
@@ -182,10 +129,10 @@ class Speaker:
             mx.array(voice.speaker_embedding)[None],
             mx.array(voice.t3_prompt_tokens)[None],
         )
-        renderer = Renderer(
+        renderer = TokenToWav(
             self._networks.s3gen,
             voice,
-            Draws(render_key),
+            NoiseSource(render_key),
             self._rendering,
             window=options.chunks.window if options.chunks else 0,
         )
@@ -204,7 +151,7 @@ class Speaker:
         self._active[self._ids] = utterance
 
     def _take(self, number: int, token: int | None, order: InOrder) -> Iterator[Piece]:
-        """What a token (None at the end) makes possible."""
+        """The pieces that a token makes possible; a token of None is the end."""
         utterance, options = self._active[number], self._options
         if token is None:
             del self._active[number]
@@ -214,25 +161,26 @@ class Speaker:
             note = f"reached the limit of {options.max_tokens} tokens"
             yield from self._too_long(utterance, note, order)
             return
-        verdict = utterance.hear(token)
+        verdict = utterance.add(token)
         if verdict is not None:
             del self._active[number]
             self._decoder.remove(number)
-            yield from self._astray(utterance, verdict)
+            yield from self._runaway(utterance, verdict)
             return
-        if options.chunks and len(utterance.spoken) >= tokens_due(utterance.chunk, options.chunks):
+        spoken = utterance.speech_tokens
+        if options.chunks and len(spoken) >= tokens_due(utterance.chunk, options.chunks):
             utterance.chunk += 1
             started = time.perf_counter()
-            audio = list(utterance.renderer.push(utterance.spoken, final=False))
+            audio = list(utterance.renderer.push(spoken, final=False))
             self._clock.time("audio", started)
-            utterance.given += audio
+            utterance.emitted += audio
             if audio:
                 yield Piece(utterance.task, np.concatenate(audio), last=False)
 
     def _too_long(self, utterance: _Utterance, note: str, order: InOrder) -> Iterator[Piece]:
         task = utterance.task
         parts = split_again(task.segment) if self._options.max_tokens >= MAX_TOKENS else []
-        if len(parts) > 1 and not utterance.given:
+        if len(parts) > 1 and not utterance.emitted:
             log.warning("%r %s: split and spoken in %d parts", _short(task), note, len(parts))
             tasks = [
                 replace(task, path=(*task.path, i), segment=part, attempt=0)
@@ -243,60 +191,62 @@ class Speaker:
             return
         yield from self._finish(utterance, (f"{note} and ends there",))
 
-    def _astray(self, utterance: _Utterance, verdict: Verdict) -> Iterator[Piece]:
+    def _runaway(self, utterance: _Utterance, verdict: Verdict) -> Iterator[Piece]:
         task = utterance.task
-        if not utterance.given and task.attempt < self._options.retries:
-            log.warning("%r ran astray (%s): drawn again", _short(task), verdict)
+        if not utterance.emitted and task.attempt < self._options.retries:
+            log.warning("%r got stuck (%s): sampled again", _short(task), verdict)
             self._again.appendleft(replace(task, attempt=task.attempt + 1))
             return
         del utterance.tokens[max(1, verdict.start) :]
-        yield from self._finish(utterance, (f"ran astray ({verdict}) and ends there",))
+        yield from self._finish(utterance, (f"got stuck ({verdict}) and ends there",))
 
     def _finish(self, utterance: _Utterance, notes: tuple[str, ...]) -> Iterator[Piece]:
         for note in notes:
             log.warning("%r %s", _short(utterance.task), note)
-        self._ended.append((utterance, notes))
-        if len(self._ended) >= self._together:
-            yield from self._render_ended()
+        self._decoded.append((utterance, notes))
+        if len(self._decoded) >= self._render_batch:
+            yield from self._render_decoded()
 
-    def _render_ended(self) -> Iterator[Piece]:
-        """The rest of the audio of all that have ended."""
-        ended, self._ended = self._ended, []
-        for group in alike([(utterance.renderer, utterance.spoken) for utterance, _ in ended]):
+    def _render_decoded(self) -> Iterator[Piece]:
+        """The remaining audio of all utterances whose decoding has ended."""
+        decoded, self._decoded = self._decoded, []
+        groups = group_by_length([(each.renderer, each.speech_tokens) for each, _ in decoded])
+        for group in groups:
             started = time.perf_counter()
-            some = [ended[index] for index in group]
+            some = [decoded[index] for index in group]
             if len(some) == 1:
-                rests = [list(some[0][0].renderer.push(some[0][0].spoken, final=True))]
+                (utterance, _) = some[0]
+                rests = [list(utterance.renderer.push(utterance.speech_tokens, final=True))]
             else:
-                rests = push_together(
+                rests = render_batch(
                     [utterance.renderer for utterance, _ in some],
-                    [utterance.spoken for utterance, _ in some],
+                    [utterance.speech_tokens for utterance, _ in some],
                 )
             self._clock.time("audio", started)
             for (utterance, notes), rest in zip(some, rests, strict=True):
                 tokens = tuple(utterance.tokens)
-                yield self._close(utterance.task, utterance.given, rest, notes, tokens)
+                yield self._close(utterance.task, utterance.emitted, rest, notes, tokens)
 
     def _close(
         self,
         task: Task,
-        given: list[np.ndarray],
+        emitted: list[np.ndarray],
         rest: list[np.ndarray],
         notes: tuple[str, ...],
         tokens: tuple[int, ...] = (),
     ) -> Piece:
-        """The last piece: the rest of the audio, trimmed, and the pause that follows."""
+        """The last piece: the remaining audio, trimmed, and the pause after the segment."""
         audio = np.concatenate([*rest, np.zeros(0, np.float32)])
         options = self._options
         if options.trim and len(audio):
-            gone = sum(map(len, given))
+            start = sum(map(len, emitted))
             keep = trim(
-                np.concatenate([*given, audio]),
+                np.concatenate([*emitted, audio]),
                 sample_rate=SAMPLE_RATE,
                 options=options.trim,
             )
-            # What was given cannot be taken back.
-            if (keep := max(0, keep - gone)) < len(audio):
+            # Emitted audio stays as it is.
+            if (keep := max(0, keep - start)) < len(audio):
                 audio = fade_out(audio[:keep], sample_rate=SAMPLE_RATE)
         pause = np.zeros(round(pause_after(task.segment, options.pauses) * SAMPLE_RATE), np.float32)
         return Piece(task, np.concatenate([audio, pause]), last=True, tokens=tokens, notes=notes)

@@ -1,9 +1,9 @@
-"""Speech tokens → samples, as the tokens come.
+"""Speech tokens → samples, as the tokens arrive.
 
-The encoder and the estimator of S3Gen hear everything at once, prompt included. A chunk is
-therefore made over the prompt, a window of past tokens and the new ones; the noise of every frame
-is that of its position, so that neighbouring chunks agree, and the frames where they overlap are
-blended. What is once given to the vocoder stays.
+S3Gen's encoder and estimator attend to the whole sequence, prompt included. A chunk is therefore
+computed over the prompt, a window of past tokens and the new tokens. The noise of each frame
+belongs to its position, so that neighbouring chunks agree, and the frames where two chunks overlap
+are blended. Frames that were given to the vocoder never change.
 """
 
 from __future__ import annotations
@@ -18,78 +18,81 @@ from ..loading.networks import S3Gen
 from ..ops import blas
 from ..options import ChunkOptions
 from ..voice import Voice
-from .noise import Draws
-from .streaming_vocoder import Vocoder
+from .noise import NoiseSource
+from .streaming_vocoder import StreamingVocoder
 
 TOKEN_LOOKAHEAD = 3
-"""Tokens that the encoder hears ahead of the one it encodes."""
-LOOKAHEAD = 10
-"""Mel frames that streaming withholds from the vocoder's output; see ``Vocoder.push``."""
-BLEND = 4
-"""Mel frames over which one chunk gives way to the next."""
-LIKE = 0.75
-"""How long an utterance is at least of the longest that it is rendered together with."""
-HELD = TOKEN_LOOKAHEAD + (LOOKAHEAD + BLEND) // FRAMES_PER_TOKEN
-"""Tokens that are known before the audio of a token can be given, 0.4 s of speech."""
+"""Tokens after a token that the encoder needs to encode it."""
+MEL_LOOKAHEAD = 10
+"""Mel frames that a stream holds back from the vocoder; see ``StreamingVocoder.push``."""
+BLEND_FRAMES = 4
+"""Mel frames over which a chunk fades into the next one."""
+MIN_LENGTH_RATIO = 0.75
+"""Utterances are rendered together if the shortest has at least this share of the longest."""
+LATENCY_TOKENS = TOKEN_LOOKAHEAD + (MEL_LOOKAHEAD + BLEND_FRAMES) // FRAMES_PER_TOKEN
+"""Tokens that must follow a token before its audio is final: 0.4 s of speech."""
 
 
 def tokens_due(chunk: int, options: ChunkOptions) -> int:
     """Tokens that must be known before the chunk of this index is rendered."""
     repeats = max(0, chunk + 1 - len(options.sizes))
-    return HELD + sum(options.sizes[: chunk + 1]) + repeats * options.sizes[-1]
+    return LATENCY_TOKENS + sum(options.sizes[: chunk + 1]) + repeats * options.sizes[-1]
 
 
-class Renderer:
-    """One utterance's way from tokens to samples."""
+class TokenToWav:
+    """S3Gen and the vocoder of one utterance, with the state between its chunks.
+
+    Args:
+        window: past tokens that each chunk computes again as context.
+    """
 
     def __init__(
         self,
         s3gen: S3Gen,
         voice: Voice,
-        draws: Draws,
+        noise: NoiseSource,
         config: RenderingConfig,
         *,
         window: int = 0,
     ):
         self._config = config
-        self._flow, self._draws, self._window = s3gen.flow, draws, window
-        self._vocoder = Vocoder(s3gen.mel2wav, draws)
+        self._flow, self._random, self._window = s3gen.flow, noise, window
+        self._vocoder = StreamingVocoder(s3gen.mel2wav, noise)
         self._mels = voice.s3gen_prompt_mel.shape[1]
         self._prompt_tokens = mx.array(voice.s3gen_prompt_tokens)[None]
         self._prompt_mel = mx.array(voice.s3gen_prompt_mel)[None]
         self._x_vector = mx.array(voice.x_vector)[None]
-        self._given = 0  # frames that the vocoder has
-        self._held: mx.array | None = None  # the last chunk's version of the frames that follow
+        self._emitted = 0  # frames that the vocoder has
+        self._overlap: mx.array | None = None  # the last chunk's version of the next frames
 
     def push(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
-        """Samples (N,) that are ready, in pieces; over all calls 960 per token, the closing
-        silence included.
+        """The samples (N,) that are now final, in blocks; 960 per token over all calls.
 
         Args:
-            tokens: all speech tokens so far, of this call and those before.
-            final: no more will come. Before that, the last three tokens only let the ones before
-                them hear what follows.
+            tokens: all speech tokens so far, including those of earlier calls.
+            final: no more tokens follow; the closing silence is added. Otherwise the last three
+                tokens serve as context only.
         """
-        pieces = self._pieces(tokens, final=final)
+        blocks = self._blocks(tokens, final=final)
         while True:
-            with blas.one_thread():  # the networks spread their work over the cores themselves
-                piece = next(pieces, None)
-            if piece is None:
+            with blas.one_thread():  # the networks use the other cores themselves
+                block = next(blocks, None)
+            if block is None:
                 return
-            yield piece
+            yield block
 
-    def _pieces(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
+    def _blocks(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
         if final:
             tokens = self._closed(tokens)
         mel = self._mel(tokens, final=final)
         if mel is not None:
-            yield from self._vocoder.push(mel, final=final, lookahead=LOOKAHEAD)
+            yield from self._vocoder.push(mel, final=final, lookahead=MEL_LOOKAHEAD)
 
     def _mel(self, tokens: Sequence[int], *, final: bool) -> mx.array | None:
-        """The frames (1, n, mels) that are settled now."""
+        """The frames (1, n, mels) that are now final."""
         start = 0
-        if self._given:
-            start = max(0, self._given // FRAMES_PER_TOKEN - self._window)
+        if self._emitted:
+            start = max(0, self._emitted // FRAMES_PER_TOKEN - self._window)
         first = FRAMES_PER_TOKEN * start
         states = self._flow(
             _row(tokens[start:]),
@@ -99,34 +102,35 @@ class Renderer:
             noise=self._noise(first, FRAMES_PER_TOKEN * len(tokens) - first),
             final=final,
         )
-        mel = _last(states)[:, self._given - first :]
-        if self._held is not None:
-            mel = _blend(self._held, mel)
-        settled = mel.shape[1] if final else mel.shape[1] - BLEND
-        if settled <= 0:
+        mel = _last(states)[:, self._emitted - first :]
+        if self._overlap is not None:
+            mel = _blend(self._overlap, mel)
+        count = mel.shape[1] if final else mel.shape[1] - BLEND_FRAMES
+        if count <= 0:
             return None
-        self._held = mel[:, settled:]
-        self._given += settled
-        return mel[:, :settled]
+        self._overlap = mel[:, count:]
+        self._emitted += count
+        return mel[:, :count]
 
     def _noise(self, first: int, frames: int) -> mx.array:
-        """Of the prompt's frames and of ``frames`` of speech from ``first`` on, (1, n, mels)."""
+        """Noise (1, n, mels): the prompt's frames, then ``frames`` of speech from ``first`` on."""
         known = self._prompt_mel.shape[1]
-        prompt = self._draws.flow(0, known, self._mels)
-        speech = self._draws.flow(known + first, frames, self._mels)
+        prompt = self._random.flow(0, known, self._mels)
+        speech = self._random.flow(known + first, frames, self._mels)
         return mx.concatenate([prompt, speech], axis=1) * self._config.noise_scale
 
     def _closed(self, tokens: Sequence[int]) -> list[int]:
         return [*tokens, *[SILENCE] * self._config.closing_silence]
 
 
-def push_together(
-    renderers: Sequence[Renderer], tokens: Sequence[Sequence[int]]
+def render_batch(
+    renderers: Sequence[TokenToWav], tokens: Sequence[Sequence[int]]
 ) -> list[list[np.ndarray]]:
-    """What ``push(tokens, final=True)`` gives of whole utterances, for each its pieces.
+    """The blocks that ``push(tokens, final=True)`` gives for each of several whole utterances.
 
-    Their mel is made together, padded to the longest behind prompts of one length; each gets what
-    it would get alone. The vocoder takes them one by one, in blocks that bound its memory.
+    One batch computes their mel, padded to the longest, after prompts of one length. Each result
+    equals that of the utterance alone. The vocoder takes the utterances one by one, which bounds
+    its memory.
 
     Raises:
         ValueError: the prompts differ in length.
@@ -163,21 +167,21 @@ def _last(states: Iterator[mx.array]) -> mx.array:
 
 
 def _padded(rows: Sequence[mx.array]) -> mx.array:
-    """Rows (1, n, ...) of several lengths as one array, zeros at the right."""
+    """Rows (1, n, ...) of several lengths as one array, padded with zeros on the right."""
     longest = max(row.shape[1] for row in rows)
     ends = [[(0, 0), (0, longest - row.shape[1])] + [(0, 0)] * (row.ndim - 2) for row in rows]
     return mx.concatenate([mx.pad(row, end) for row, end in zip(rows, ends, strict=True)])
 
 
-def alike(utterances: Sequence[tuple[Renderer, Sequence[int]]]) -> list[list[int]]:
-    """The indices of those that are worth rendering together: of like length and prompt."""
+def group_by_length(utterances: Sequence[tuple[TokenToWav, Sequence[int]]]) -> list[list[int]]:
+    """Indices of utterances that one batch renders without waste: similar length, same prompt."""
     groups: list[list[int]] = []
     sizes = [(renderer._prompt_mel.shape[1], len(tokens)) for renderer, tokens in utterances]
     for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
         prompt, length = sizes[index]
         if groups:
             other, longest = sizes[groups[-1][0]]
-            if other == prompt and length >= LIKE * longest:
+            if other == prompt and length >= MIN_LENGTH_RATIO * longest:
                 groups[-1].append(index)
                 continue
         groups.append([index])
@@ -190,7 +194,7 @@ def _row(tokens: Sequence[int]) -> mx.array:
 
 
 def _blend(old: mx.array, new: mx.array) -> mx.array:
-    """``new`` (1, n, mels), its first frames faded over from ``old`` (1, m, mels)."""
+    """``new`` (1, n, mels) with a cross-fade from ``old`` (1, m, mels) over its first frames."""
     count = min(old.shape[1], new.shape[1])
     share = (mx.arange(1, count + 1) / (count + 1))[:, None]
     mixed = old[:, :count] * (1 - share) + new[:, :count] * share

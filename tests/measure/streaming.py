@@ -19,9 +19,9 @@ from mlx_audio_turbo import ChatterboxTurbo, ChunkOptions
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME
 from mlx_audio_turbo.hift.f0 import F0Predictor
 from mlx_audio_turbo.presets import TURBO
-from mlx_audio_turbo.synthesis.noise import Draws
-from mlx_audio_turbo.synthesis.streaming_vocoder import REACH, Vocoder
-from mlx_audio_turbo.synthesis.token_to_wav import LOOKAHEAD, Renderer, tokens_due
+from mlx_audio_turbo.synthesis.noise import NoiseSource
+from mlx_audio_turbo.synthesis.streaming_vocoder import CONTEXT_FRAMES, StreamingVocoder
+from mlx_audio_turbo.synthesis.token_to_wav import MEL_LOOKAHEAD, TokenToWav, tokens_due
 from mlx_audio_turbo_convert import folder, upstream
 
 from .parity.__main__ import CLIP, ROOT, checkpoint
@@ -71,21 +71,21 @@ def vocoder_rows(model: ChatterboxTurbo) -> list[Row]:
     mel, cuts = smooth_mel(300), (24, 50, 100, 126)
 
     def vocode(parts: tuple[int, ...], lookahead: int) -> list[np.ndarray]:
-        vocoder = Vocoder(model._networks.s3gen.mel2wav, Draws(mx.random.key(4)))
+        vocoder = StreamingVocoder(model._networks.s3gen.mel2wav, NoiseSource(mx.random.key(4)))
         out, at = [], 0
         for part in parts:
             piece, at = mx.array(mel[:, at : at + part]), at + part
             out += list(vocoder.push(piece, final=at == mel.shape[1], lookahead=lookahead))
         return out
 
-    whole = np.concatenate(model._engine.run(lambda: vocode((300,), REACH)))
-    streamed = np.concatenate(model._engine.run(lambda: vocode(cuts, LOOKAHEAD)))
+    whole = np.concatenate(model._engine.run(lambda: vocode((300,), CONTEXT_FRAMES)))
+    streamed = np.concatenate(model._engine.run(lambda: vocode(cuts, MEL_LOOKAHEAD)))
     with steady_f0():
         exact, same = (
-            np.concatenate(model._engine.run(lambda parts=parts: vocode(parts, REACH)))
+            np.concatenate(model._engine.run(lambda parts=parts: vocode(parts, CONTEXT_FRAMES)))
             for parts in (cuts, (300,))
         )
-    seams = [int(at - LOOKAHEAD) * SAMPLES_PER_FRAME for at in np.cumsum(cuts)[:-1]]
+    seams = [int(at - MEL_LOOKAHEAD) * SAMPLES_PER_FRAME for at in np.cumsum(cuts)[:-1]]
     inner = slice(AROUND, -AROUND)
     return [
         Row("vocoder", "samples over or under the whole", abs(len(streamed) - len(whole)), 0),
@@ -101,8 +101,8 @@ def stream_rows(model: ChatterboxTurbo, sizes: tuple[int, ...], count: int = 120
     tokens = np.random.default_rng(5).integers(0, 6561, count).tolist()
 
     def speak(chunks: ChunkOptions | None) -> list[np.ndarray]:
-        s3gen, draws = model._networks.s3gen, Draws(mx.random.key(6))
-        renderer = Renderer(
+        s3gen, draws = model._networks.s3gen, NoiseSource(mx.random.key(6))
+        renderer = TokenToWav(
             s3gen, voice, draws, TURBO.rendering, window=chunks.window if chunks else 0
         )
         out, chunk = [], 0

@@ -12,8 +12,8 @@ from mlx_audio_turbo.benchmark.workload import TEXT, Workload
 from mlx_audio_turbo.config import TOKENS_PER_SECOND
 from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.options import ChunkOptions, SamplingOptions
-from mlx_audio_turbo.synthesis.noise import Draws
-from mlx_audio_turbo.synthesis.token_to_wav import Renderer, tokens_due
+from mlx_audio_turbo.synthesis.noise import NoiseSource
+from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav, tokens_due
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.turbo import T3
 
@@ -57,10 +57,10 @@ def chunk_seconds(loaded: LoadedModel, utterance: Workload) -> list[float]:
     """What rendering each chunk of the stream takes, without the tokens."""
     options = ChunkOptions()
     seconds: list[float] = []
-    renderer = Renderer(
+    renderer = TokenToWav(
         loaded.networks.s3gen,
         voice_of(utterance, loaded.family),
-        Draws(mx.random.key(1)),
+        NoiseSource(mx.random.key(1)),
         loaded.config.rendering,
         window=options.window,
     )

@@ -10,8 +10,8 @@ import numpy as np
 
 from mlx_audio_turbo import ChatterboxTurbo, Voice
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
-from mlx_audio_turbo.synthesis.noise import Draws
-from mlx_audio_turbo.synthesis.token_to_wav import Renderer
+from mlx_audio_turbo.synthesis.noise import NoiseSource
+from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav
 
 from ..inputs_hift import draws
 from ..rows import Row, max_abs, relative, snr
@@ -21,7 +21,7 @@ TOKENS = ("t3_prompt_tokens", "s3gen_prompt_tokens")
 
 
 @dataclass(frozen=True)
-class Given(Draws):
+class Given(NoiseSource):
     """The reference's random numbers in the place of a seed's."""
 
     noise: np.ndarray
@@ -79,5 +79,5 @@ def rows(context: Context) -> Iterator[Row]:
 
 def _audio(model: ChatterboxTurbo, voice: Voice, given: Given, tokens: np.ndarray) -> np.ndarray:
     """(samples,) of the tokens and the closing silence, with the reference's random numbers."""
-    renderer = Renderer(model._networks.s3gen, voice, given, model.config.rendering)
+    renderer = TokenToWav(model._networks.s3gen, voice, given, model.config.rendering)
     return np.concatenate(list(renderer.push(tokens.tolist(), final=True)))
