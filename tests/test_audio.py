@@ -119,7 +119,7 @@ def test_both_resamplers_are_the_references(
 # Properties that hold without the reference.
 
 
-def test_windows() -> None:
+def test_hann_windows_are_periodic_or_symmetric() -> None:
     periodic, symmetric = hann(8), hann(8, periodic=False)
     np.testing.assert_allclose(periodic[1:], periodic[:0:-1])
     assert periodic[0] == 0 and periodic[-1] > 0.1 and periodic[4] == 1
@@ -183,7 +183,7 @@ def test_s3_log_mel_floor_is_eight_decades_under_the_loudest() -> None:
     np.testing.assert_allclose(mel.min(), mel.max() - 2, atol=1e-6)
 
 
-def test_kaldi_fbank_hears_samples_as_they_are() -> None:
+def test_kaldi_fbank_does_not_scale_samples() -> None:
     # Nothing reaches the floor of 1.19e-7 at this level; scaled to 16 bits all would.
     assert np.abs(kaldi_fbank(noise(16_000, scale=1e-6))).max() < 1e-6
     assert np.abs(kaldi_fbank(noise(16_000, scale=1e-2))).max() > 1
@@ -256,7 +256,7 @@ def test_loudness_reaches_the_target() -> None:
 
 
 @pytest.mark.parametrize("samples", [np.zeros(48_000, np.float32), noise(9599)])
-def test_what_has_no_loudness_stays(samples: np.ndarray) -> None:
+def test_a_clip_without_loudness_is_unchanged(samples: np.ndarray) -> None:
     assert normalize_loudness(samples, 24_000, target=-27.0) is samples
 
 
@@ -361,7 +361,9 @@ def test_unwritable_places_are_refused(place: str, fact: str, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_closed_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_without_write_permission_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda *args: False)
     with pytest.raises(AudioError, match="nothing can be written"):
         check_writable(tmp_path / "out.wav")

@@ -50,12 +50,12 @@ def test_products_are_right_when_mlx_was_imported_before_the_blas() -> None:
 
 
 @linux
-def test_scipy_brings_a_fast_one() -> None:
+def test_the_openblas_of_scipy_is_found() -> None:
     assert run(REPORT, "openblas").startswith("OpenBLAS (libscipy_openblas")
 
 
 @linux
-def test_bundled_on_request_is_no_reason_to_warn() -> None:
+def test_choosing_the_bundled_blas_gives_no_warning() -> None:
     for choice in ("off", "bundled"):
         assert run(REPORT, choice) == f"MLX's bundled (MLX_AUDIO_TURBO_BLAS={choice}) | None"
 

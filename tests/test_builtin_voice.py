@@ -125,7 +125,7 @@ def evil(module: str, attribute: str, witness: Path) -> list[bytes]:
         ("torch._utils", "_rebuild_tensor_v2.__globals__"),
     ],
 )
-def test_nothing_is_run(module: str, attribute: str, kind: int, tmp_path: Path) -> None:
+def test_a_pickle_cannot_run_code(module: str, attribute: str, kind: int, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     body = evil(module, attribute, witness)[kind]
     source = write_program(tmp_path / "conds.pt", program(body))
@@ -149,7 +149,7 @@ def view(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], kept: by
     return name("torch._utils", "_rebuild_tensor_v2") + arguments + b"R"
 
 
-def test_views(tmp_path: Path) -> None:
+def test_tensor_views_are_read_with_their_strides(tmp_path: Path) -> None:
     raw = [struct.pack("<4f", 0, 1, 2, 3)]
     for made, expected in (
         (view(1, (3,), (1,), storage()), [1, 2, 3]),
@@ -187,14 +187,14 @@ def test_views(tmp_path: Path) -> None:
         b"",
     ],
 )
-def test_what_does_not_hold_together(body: bytes, tmp_path: Path) -> None:
+def test_inconsistent_files_are_refused(body: bytes, tmp_path: Path) -> None:
     raw = [struct.pack("<4f", 0, 1, 2, 3)]
     path = write_program(tmp_path / "x.pt", program(body), raw)
     with pytest.raises(ModelFolderError, match=r"x\.pt"):
         torch_zip.read(path)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
     whole = SAVED_BY_TORCH.read_bytes()
     path = tmp_path / "conds.pt"
     for broken in (b"", whole[:100], whole[:-200], whole[200:], b"PK\x03\x04", whole[::-1]):
@@ -220,7 +220,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         ("gen", "prompt_token", np.zeros((1, 0), np.int64)),
     ],
 )
-def test_what_is_no_voice_is_named(
+def test_a_file_without_a_voice_is_named(
     group: str, key: str, value: np.ndarray | None, tmp_path: Path
 ) -> None:
     values = contents()
@@ -230,7 +230,7 @@ def test_what_is_no_voice_is_named(
         voices.convert_voice(source, tmp_path / "out")
 
 
-def test_left_out_by_default(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_builtin_voice_is_left_out_by_default(checkpoint: Path, tmp_path: Path) -> None:
     folder.convert(upstream.recognise(checkpoint), tmp_path / "model", dtype="float32")
     assert not (tmp_path / "model" / voices.TARGET).exists()
     model = ChatterboxTurbo.from_pretrained(tmp_path / "model")
@@ -239,7 +239,7 @@ def test_left_out_by_default(checkpoint: Path, tmp_path: Path) -> None:
         model.generate(TEXT)
 
 
-def test_it_speaks_when_nobody_is_named(speaking: Path, model: ChatterboxTurbo) -> None:
+def test_the_builtin_voice_speaks_without_another(speaking: Path, model: ChatterboxTurbo) -> None:
     with_voice = ChatterboxTurbo.from_pretrained(speaking)
     voice = with_voice.builtin_voice
     assert voice is not None and voice.family == load(speaking).family
@@ -264,7 +264,7 @@ def test_padding_is_cut(tokens: int, frames: int, length: int, kept: int, tmp_pa
     assert len(voice.s3gen_prompt_mel) == 2 * kept
 
 
-def test_a_damaged_voice_in_a_folder(speaking: Path, tmp_path: Path) -> None:
+def test_a_damaged_builtin_voice_is_named(speaking: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(speaking, tmp_path / "model"))
     path = place / voices.TARGET
     tensors = load_file(path)

@@ -37,7 +37,7 @@ def noise(seconds: float, *, scale: float = 0.1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "opus"])
-def test_formats(tmp_path: Path, speech: np.ndarray, suffix: str) -> None:
+def test_every_format_is_read(tmp_path: Path, speech: np.ndarray, suffix: str) -> None:
     path = write_audio(tmp_path / f"clip.{suffix}", speech, RATE)
     read = load_audio(path, sample_rate=RATE)
     assert abs(len(read) - len(speech)) < 0.1 * RATE
@@ -45,7 +45,7 @@ def test_formats(tmp_path: Path, speech: np.ndarray, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
-def test_rates(tmp_path: Path, rate: int) -> None:
+def test_every_sample_rate_keeps_the_pitch(tmp_path: Path, rate: int) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(6 * rate) / rate)
     soundfile.write(tmp_path / "clip.wav", tone, rate)
     read = load_audio(tmp_path / "clip.wav", sample_rate=24_000)
@@ -55,7 +55,7 @@ def test_rates(tmp_path: Path, rate: int) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])
-def test_channels(tmp_path: Path, speech: np.ndarray, channels: int) -> None:
+def test_channels_are_mixed(tmp_path: Path, speech: np.ndarray, channels: int) -> None:
     clip = speech[: 6 * RATE, None] * np.ones(channels)
     soundfile.write(tmp_path / "clip.wav", clip, RATE, "FLOAT")
     read = load_audio(tmp_path / "clip.wav", sample_rate=RATE)
@@ -63,7 +63,7 @@ def test_channels(tmp_path: Path, speech: np.ndarray, channels: int) -> None:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(4_000, 1), (384_000, 1), (16_000, 96)])
-def test_what_is_no_clip_of_a_voice(tmp_path: Path, rate: int, channels: int) -> None:
+def test_unusable_clips_are_refused(tmp_path: Path, rate: int, channels: int) -> None:
     soundfile.write(tmp_path / "clip.wav", np.tile(noise(1)[:, None], channels), rate)
     with pytest.raises(AudioError, match=r"give 8,000|give 1 to 8"):
         load_audio(tmp_path / "clip.wav", sample_rate=24_000)
@@ -94,7 +94,7 @@ def test_of_a_longer_one_the_best_half_minute(
     assert "ref_start chooses others" in caplog.text
 
 
-def test_an_hour(tmp_path: Path, speech: np.ndarray) -> None:
+def test_an_hour_takes_little_memory(tmp_path: Path, speech: np.ndarray) -> None:
     """In a blink and without an hour's memory."""
     import tracemalloc
 
@@ -111,7 +111,7 @@ def test_an_hour(tmp_path: Path, speech: np.ndarray) -> None:
     assert peak < 60e6
 
 
-def test_start(tmp_path: Path, speech: np.ndarray) -> None:
+def test_ref_start_chooses_the_part(tmp_path: Path, speech: np.ndarray) -> None:
     path = write_audio(tmp_path / "clip.flac", np.tile(speech, 4), RATE)
     part = load_audio(path, sample_rate=RATE, start=10.5)
     np.testing.assert_allclose(
@@ -155,7 +155,7 @@ def test_m4a_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(read, noise(6), atol=1e-4)
 
 
-def test_what_ffmpeg_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_ffmpeg_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = m4a(tmp_path)
     said = f"echo '[mov,mp4 @ 0x55] moov atom not found' >&2; echo '{path}: Invalid' >&2; exit 1"
     fake_ffmpeg(tmp_path, said)
@@ -279,7 +279,7 @@ def runs(pid: str) -> bool:
     return done.stdout.strip()[:1] not in (b"", b"Z")
 
 
-def test_a_good_clip_needs_no_word(speech: np.ndarray) -> None:
+def test_a_good_clip_gives_no_warning(speech: np.ndarray) -> None:
     assert clip_checks.warnings(speech, RATE) == []
     assert clip_checks.warnings(np.tile(speech[:, None], 2), RATE) == []
 
@@ -303,7 +303,7 @@ def spoilt(speech: np.ndarray) -> dict[str, np.ndarray]:
     "what",
     ["clipped", "noisy", "music", "steady noise", "silence", "only 7.0 s long", "s of sound"],
 )
-def test_what_spoils_a_voice_is_said(speech: np.ndarray, what: str) -> None:
+def test_each_defect_of_a_clip_gives_a_warning(speech: np.ndarray, what: str) -> None:
     said = clip_checks.warnings(spoilt(speech)[what], RATE)
     assert any(what in line for line in said), said
     assert all(";" in line and "\n" not in line for line in said)

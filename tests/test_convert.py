@@ -221,7 +221,7 @@ def test_weights_too_large_for_float16(checkpoint: Path, tmp_path: Path, value: 
         ),
     ],
 )
-def test_another_set_of_tensors(
+def test_missing_or_unknown_tensors_are_named(
     checkpoint: Path, file: str, change: Callable[[dict[str, np.ndarray]], object], what: str
 ) -> None:
     edit(checkpoint / file, change)
@@ -229,7 +229,7 @@ def test_another_set_of_tensors(
 
 
 @pytest.mark.parametrize("file", [T3, S3GEN, upstream.VOICE_ENCODER_FILE])
-def test_a_file_cut_short(checkpoint: Path, file: str) -> None:
+def test_a_truncated_file_is_named(checkpoint: Path, file: str) -> None:
     path = checkpoint / file
     path.write_bytes(path.read_bytes()[:-1000])
     message = refused(checkpoint)
@@ -240,14 +240,14 @@ def test_a_file_cut_short(checkpoint: Path, file: str) -> None:
     "name",
     [T3, S3GEN, upstream.VOICE_ENCODER_FILE, "vocab.json", "merges.txt", "added_tokens.json"],
 )
-def test_a_missing_file(checkpoint: Path, name: str) -> None:
+def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).unlink()
     message = refused(checkpoint)
     assert name in message or (name == T3 and "no T3 weights" in message)
 
 
 @pytest.mark.parametrize("text", ["{", '{"architecture": 3}', '{"architecture": {}}', "\xff"])
-def test_a_damaged_description(checkpoint: Path, text: str) -> None:
+def test_a_damaged_config_is_named(checkpoint: Path, text: str) -> None:
     (checkpoint / "config.json").write_bytes(text.encode("latin-1"))
     assert "config.json" in refused(checkpoint)
 
@@ -292,13 +292,13 @@ def test_the_published_files_are_as_recorded() -> None:
     assert len(files) == 8
 
 
-def test_no_network(offline: None) -> None:
+def test_no_network_gives_one_line(offline: None) -> None:
     with pytest.raises(DownloadError) as caught:
         upstream.resolve("ResembleAI/chatterbox-nano")
     assert "ResembleAI/chatterbox-nano" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_unknown_dtype(original: Path, tmp_path: Path) -> None:
+def test_an_unknown_dtype_is_refused(original: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="float32, float16, bfloat16"):
         folder.convert(upstream.recognise(original), tmp_path / "out", dtype="int8")
 
@@ -319,7 +319,7 @@ def test_only_force_replaces_and_only_model_folders(original: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_interrupt_leaves_nothing(original: Path, tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_folder(original: Path, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done > total / 2:
             raise KeyboardInterrupt

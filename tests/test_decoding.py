@@ -296,7 +296,7 @@ def test_memory_comes_back_when_rows_end_or_are_given_up(model: T3) -> None:
         assert mx.get_active_memory() - before < 4096
 
 
-def test_wrong_requests(model: T3) -> None:
+def test_impossible_requests_are_refused(model: T3) -> None:
     decoder, one = Decoder(model), request(model, 0)
     decoder.add(one)
     with pytest.raises(ValueError, match="two requests of id 0"):

@@ -109,7 +109,7 @@ def test_no_more_is_kept_than_there_is() -> None:
 @pytest.mark.parametrize(
     "audio", [silence(1), noise(1, -60), hum(2, -30), silence(0), silence(0.01)]
 )
-def test_where_nothing_stands_out_all_is_kept(audio: np.ndarray) -> None:
+def test_audio_without_speech_is_kept_whole(audio: np.ndarray) -> None:
     assert trim(audio, sample_rate=RATE) == len(audio)
 
 
@@ -160,23 +160,23 @@ def talk(length: int, seed: int = 0) -> list[int]:
     return tokens[:length]
 
 
-def test_speech_passes() -> None:
+def test_speech_is_not_taken_for_a_fault() -> None:
     assert watch(talk(1000)) is None
 
 
-def test_natural_pauses_pass() -> None:
+def test_natural_pauses_are_not_taken_for_a_fault() -> None:
     pause = [SILENCE] * 26
     assert watch((talk(40) + pause) * 10) is None
     assert watch([SILENCE] * 50) is None
 
 
-def test_a_run_of_one_token() -> None:
+def test_a_run_of_one_token_is_found() -> None:
     lead = talk(30)
     assert watch([*lead, *[7] * 25, 8]) is None
     assert watch([*lead, *[7] * 26]) == Verdict("run", start=30, length=26)
 
 
-def test_silence() -> None:
+def test_a_run_of_silence_is_found() -> None:
     lead = talk(30)
     assert watch([*lead, *[SILENCE] * 51]) == Verdict("silence", start=30, length=51)
     assert watch([*[SILENCE] * 50, 1, *[SILENCE] * 50]) is None
@@ -190,7 +190,7 @@ def test_several_ids_of_silence_count_together() -> None:
 
 
 @pytest.mark.parametrize("period", range(2, 9))
-def test_a_short_cycle(period: int) -> None:
+def test_a_short_cycle_is_found(period: int) -> None:
     lead = talk(30)
     cycle = list(range(1, period + 1))
     tokens = [*lead, *(cycle * 30)]
@@ -199,7 +199,7 @@ def test_a_short_cycle(period: int) -> None:
     assert watch([*tokens[:80], 6000, *tokens[81:111]]) is None
 
 
-def test_a_cycle_with_silence_in_it() -> None:
+def test_a_cycle_with_silence_in_it_is_found() -> None:
     verdict = watch([5, SILENCE, SILENCE, 6] * 30)
     assert verdict is not None
     assert (verdict.kind, verdict.period) == ("cycle", 4)
@@ -217,7 +217,7 @@ def test_a_run_is_no_cycle() -> None:
     assert verdict.kind == "run"
 
 
-def test_it_goes_on_barking_and_falls_silent_with_the_fault() -> None:
+def test_a_fault_is_reported_at_every_token_until_it_ends() -> None:
     dog = Watchdog(WatchdogOptions(max_run=3))
     verdicts = [dog.feed(token) for token in [1, 1, 1, 1, 1, 2]]
     assert verdicts[:3] == [None] * 3

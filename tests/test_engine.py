@@ -27,7 +27,7 @@ def test_work_runs_on_one_other_thread(engine: Engine) -> None:
     assert threads != {threading.get_ident()}
 
 
-def test_errors_come_to_the_caller(engine: Engine) -> None:
+def test_errors_reach_the_caller(engine: Engine) -> None:
     with pytest.raises(ZeroDivisionError):
         engine.run(lambda: 1 // 0)
     assert engine.run(lambda: 3) == 3
@@ -70,7 +70,7 @@ def test_requests_take_turns(engine: Engine) -> None:
     assert order == ["a", "b"] * 3
 
 
-def test_it_rests_where_nobody_takes(engine: Engine) -> None:
+def test_a_stream_that_is_not_read_stops_working_ahead(engine: Engine) -> None:
     made = []
 
     def steps():
@@ -86,7 +86,7 @@ def test_it_rests_where_nobody_takes(engine: Engine) -> None:
     assert list(results) == list(range(1, 100))
 
 
-def test_given_up_requests_are_closed_on_the_thread(engine: Engine) -> None:
+def test_abandoned_requests_are_closed_on_the_thread(engine: Engine) -> None:
     closed_on = []
 
     def steps():
@@ -127,7 +127,7 @@ def test_the_callers_cache_limit_is_restored() -> None:
         mx.set_cache_limit(before)
 
 
-def test_many_callers(engine: Engine) -> None:
+def test_many_callers_get_their_own_results(engine: Engine) -> None:
     results: dict[int, list[int]] = {}
 
     def call(i: int) -> None:

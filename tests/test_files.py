@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     leftover = tmp_path / LEFTOVER
     leftover.mkdir()
     (leftover / "model.safetensors").touch()
@@ -41,7 +41,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert all(other.exists() for other in others)
 
 
-def test_what_a_process_works_on_is_not(tmp_path: Path) -> None:
+def test_folders_that_a_process_works_on_are_kept(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "one") as one:
         (one / "config.json").touch()
         with files.new_folder(tmp_path / "two") as two:
@@ -51,7 +51,9 @@ def test_what_a_process_works_on_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-def test_replacing(model: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_replaced_whole(
+    model: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not exchanges:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     with files.new_folder(model, force=True) as place:
@@ -61,7 +63,7 @@ def test_replacing(model: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
-def test_replacing_leaves_no_gap(model: Path) -> None:
+def test_a_replaced_folder_is_never_absent(model: Path) -> None:
     """Somebody who looks all the time always finds a folder."""
     if not files._exchange(model, model):
         pytest.skip("this system cannot exchange two names")
@@ -150,7 +152,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     assert peak < 4 * largest + 6e6  # and 6 MB for the plan, the headers and the tokenizer
 
 
-def test_a_dozen_kills() -> None:
+def test_a_process_killed_at_any_moment_leaves_a_whole_folder_or_none() -> None:
     command = [sys.executable, "-m", "tests.measure.stress.kills", "--count", "12"]
     root = Path(__file__).parents[1]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)

@@ -76,7 +76,7 @@ def test_each_revision_has_its_own(hub: Path) -> None:
     assert values["source"]["revision"] == OTHER
 
 
-def test_nothing_there_and_no_network(hub: Path, tmp_path: Path) -> None:
+def test_an_absent_model_without_network_gives_one_line(hub: Path, tmp_path: Path) -> None:
     shutil.rmtree(hub)
     with pytest.raises(DownloadError, match=DEFAULT_MODEL):
         ChatterboxTurbo.from_pretrained()

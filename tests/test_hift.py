@@ -254,7 +254,7 @@ def test_half_precision_weights_keep_transforms_in_float32(
     assert snr(np.array(audio), exact) > 30
 
 
-def test_fade_in() -> None:
+def test_the_start_fades_in() -> None:
     audio = np.array(fade_in(mx.ones((2, 1000))))
     assert np.all(audio[:, :FADE_SAMPLES] == 0)
     np.testing.assert_allclose(
@@ -265,7 +265,7 @@ def test_fade_in() -> None:
     assert fade_in(mx.ones((1, 480))).shape == (1, 480)
 
 
-def test_wrong_sizes_are_said(network: HiFTGenerator) -> None:
+def test_wrong_sizes_are_named(network: HiFTGenerator) -> None:
     mel = mx.zeros((1, 3, 80))
     with pytest.raises(ValueError, match="3 frames need 1440"):
         network.decode(mel, mx.zeros((1, 1380, 1)))

@@ -60,38 +60,38 @@ def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
     assert {array.dtype for _, array in named} == {mx.bfloat16}
 
 
-def test_missing_tensor(folder: Path) -> None:
+def test_a_missing_tensor_is_named(folder: Path) -> None:
     change_weights(folder, lambda t: t.pop("t3.speech_head.bias"))
     assert "lacks t3.speech_head.bias" in refused(folder)
 
 
-def test_extra_tensor(folder: Path) -> None:
+def test_an_extra_tensor_is_named(folder: Path) -> None:
     change_weights(folder, lambda t: t.update(stray=np.ones(2, np.float32)))
     assert "unknown tensor stray" in refused(folder)
 
 
-def test_misshapen_tensor(folder: Path) -> None:
+def test_a_misshapen_tensor_is_named(folder: Path) -> None:
     name = "t3.tfmr.h.0.mlp.c_fc.weight"
     change_weights(folder, lambda t: t.update({name: np.ascontiguousarray(t[name].T)}))
     assert name in refused(folder)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 100, -1])
-def test_truncated_weights(folder: Path, keep: int) -> None:
+def test_truncated_weights_are_named(folder: Path, keep: int) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     assert "damaged" in refused(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_missing_file(folder: Path, name: str) -> None:
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     assert name in refused(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
-def test_damaged_json(folder: Path, name: str, text: str) -> None:
+def test_damaged_json_is_named(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text)
     refused(folder)
 
@@ -109,7 +109,7 @@ def test_damaged_json(folder: Path, name: str, text: str) -> None:
         lambda a: a["t3"].update(layers=4),
     ],
 )
-def test_wrong_sizes(folder: Path, change: Callable[[dict], object]) -> None:
+def test_wrong_sizes_are_named(folder: Path, change: Callable[[dict], object]) -> None:
     path = folder / "config.json"
     values = json.loads(path.read_text())
     change(values["architecture"])
@@ -117,7 +117,7 @@ def test_wrong_sizes(folder: Path, change: Callable[[dict], object]) -> None:
     refused(folder)
 
 
-def test_another_kind_of_model(folder: Path) -> None:
+def test_another_kind_of_model_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     assert "llama" in refused(folder)
 
@@ -133,7 +133,7 @@ def test_turbo_has_the_published_number_of_values() -> None:
     assert 640e6 < count < 650e6
 
 
-def test_unknown_names(tmp_path: Path, offline: None) -> None:
+def test_unknown_names_are_named(tmp_path: Path, offline: None) -> None:
     for name in (tmp_path / "absent", "no-such-folder", "./x/y", ""):
         with pytest.raises(ModelFolderError, match="no model folder"):
             resolve(name)
@@ -144,7 +144,7 @@ def test_unknown_names(tmp_path: Path, offline: None) -> None:
 
 
 @pytest.mark.parametrize("name", ["ResembleAI/chatterbox-turbo", "someone/some-model"])
-def test_no_network(name: str, offline: None) -> None:
+def test_no_network_gives_one_line(name: str, offline: None) -> None:
     with pytest.raises(DownloadError) as caught:
         resolve(name)
     assert name in str(caught.value)
@@ -167,5 +167,5 @@ def test_upstream_folders_are_converted_once(
     assert load(first).config == TINY
 
 
-def test_empty_folder(tmp_path: Path) -> None:
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     assert "config.json" in refused(resolve(tmp_path))

@@ -200,7 +200,7 @@ def test_what_belongs_together_is_not_parted_between_words(unit: str) -> None:
         assert sum(part.count(unit) for part in parts) == 60
 
 
-def test_held_places_are_used_where_there_is_no_other() -> None:
+def test_weak_breaks_are_used_only_if_there_is_no_other() -> None:
     segments = pack("17 " * 400)
     assert all(set(s.text.split(" ")) == {"17"} for s in segments)
 

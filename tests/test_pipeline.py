@@ -73,7 +73,7 @@ def test_special_tokens_are_not_spoken(model: ChatterboxTurbo, voice: Voice) -> 
     np.testing.assert_array_equal(plain, special)
 
 
-def test_the_voice_hears_the_whole_clip(model: ChatterboxTurbo) -> None:
+def test_the_speaker_embedding_uses_the_whole_clip(model: ChatterboxTurbo) -> None:
     """VoiceEncoder gets all of the clip; T3's prompt 15 s of it; S3Gen's prompt 10 s."""
     once, late = clip(15.5), int(15.4 * SAMPLE_RATE)
     whole, changed = np.tile(once, 2), np.tile(once, 2)

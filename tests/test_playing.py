@@ -86,7 +86,7 @@ def test_all_is_played_in_order_and_silence_ends_it(card: Card) -> None:
     assert not np.concatenate(card.played)[-round(0.25 * RATE) :].any()
 
 
-def test_a_card_does_not_starve(card: Card) -> None:
+def test_the_sound_card_is_fed_without_gaps(card: Card) -> None:
     """Neither before the first sound, when it has not begun, nor between two."""
     with Player(RATE) as player:
         time.sleep(0.15)
@@ -99,7 +99,7 @@ def test_a_card_does_not_starve(card: Card) -> None:
     assert len(card.sound()) == round(0.2 * RATE)
 
 
-def test_nothing_to_play(card: Card) -> None:
+def test_no_audio_opens_no_device(card: Card) -> None:
     with Player(RATE):
         pass
     assert card.calls == ["close"]
@@ -119,7 +119,7 @@ def test_an_error_silences_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threading.active_count() == before
 
 
-def test_a_card_that_is_pulled_out(card: Card) -> None:
+def test_a_removed_sound_card_gives_one_line(card: Card) -> None:
     card.breaks_after = 3
     unanticipated = pytest.raises(ExtraError, match=r"the sound card stopped \(Unanticipated")
     with unanticipated, Player(RATE) as player:
@@ -130,7 +130,7 @@ def test_a_card_that_is_pulled_out(card: Card) -> None:
             time.sleep(0.01)
 
 
-def test_no_card(card: Card) -> None:
+def test_no_sound_card_gives_one_line(card: Card) -> None:
     card.devices = []
     with pytest.raises(ExtraError, match=r"opened \(there is none\); use --output"):
         Player(RATE)

@@ -136,7 +136,7 @@ def test_the_hub_refuses(made: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model", "a/b/c", "/x", "x/", ""])
-def test_names_that_are_none(made: Path, name: str) -> None:
+def test_impossible_hub_names_are_refused(made: Path, name: str) -> None:
     with pytest.raises(ModelFolderError, match="owner/name"):
         publish.publish(made, name, private=False, confirm=lambda _: True, api=Hub())
 
@@ -148,7 +148,7 @@ def test_only_whole_folders(made: Path, name: str) -> None:
         publish.publish(made, "me/model", private=False, confirm=lambda _: True, api=Hub())
 
 
-def test_nothing_else_goes_along(made: Path) -> None:
+def test_only_files_of_the_model_are_uploaded(made: Path) -> None:
     (made / "notes.txt").touch()
     with pytest.raises(ModelFolderError, match=r"notes\.txt"):
         publish.publish(made, "me/model", private=False, confirm=lambda _: True, api=Hub())
@@ -175,7 +175,9 @@ def test_the_command_asks(
     assert ("https://huggingface.co/me/model" if code == 0 else "Nothing was uploaded.") in out
 
 
-def test_the_command_needs_somebody_or_yes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_publishing_needs_yes(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = Hub()
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)

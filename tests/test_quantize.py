@@ -179,7 +179,7 @@ def test_on_the_cpu_weights_are_expanded(
 
 
 @pytest.mark.parametrize("kind", ["4bit", "8bit"])
-def test_on_a_gpu_they_stay(
+def test_on_a_gpu_weights_stay_quantised(
     kind: str, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quantised layers and the expanded ones compute the same."""
@@ -196,7 +196,7 @@ def test_on_a_gpu_they_stay(
 
 
 @pytest.mark.parametrize("kind", ["4bit", "8bit"])
-def test_they_speak(kind: str, made: dict[str, Path]) -> None:
+def test_quantised_folders_speak(kind: str, made: dict[str, Path]) -> None:
     model = ChatterboxTurbo.from_pretrained(made[kind])
     voice = stand_ins.voice(
         TINY, family=json.loads((made[kind] / "config.json").read_text())["family"]
@@ -263,7 +263,9 @@ def test_codes_of_another_type_are_refused(made: dict[str, Path], tmp_path: Path
         load(place)
 
 
-def test_the_table(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_comparison_prints_its_table(
+    made: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     kinds = [str(made[name]) for name in ("fp16", "8bit", "4bit")]
     assert main(["compare", *kinds, "--tokens", "12", "--cards"]) == 0
     out = capsys.readouterr().out

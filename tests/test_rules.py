@@ -86,7 +86,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 
 
-def test_apply_gives_every_target() -> None:
+def test_apply_yields_every_target() -> None:
     made = dict(apply(plan(RULES, NAMES), SOURCES.__getitem__, SHAPES))
     assert {name: array.shape for name, array in made.items()} == SHAPES
     assert made["ours.joined"].tolist() == [3, 3, 3, 3]

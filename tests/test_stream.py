@@ -200,7 +200,7 @@ def test_the_start_does_not_wait_for_the_end(
     chunks.close()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_mistakes_are_raised_by_the_call(model: ChatterboxTurbo, voice: Voice) -> None:
+def test_stream_raises_errors_before_the_first_chunk(model: ChatterboxTurbo, voice: Voice) -> None:
     with pytest.raises(TextError):
         model.stream("", voice=voice)
     with pytest.raises(OptionError):
@@ -312,7 +312,7 @@ def test_threads_do_not_mix(model: ChatterboxTurbo, voice: Voice, odd_voice: Voi
         np.testing.assert_array_equal(results[i], alone[i % len(jobs)])
 
 
-def test_asyncio(model: ChatterboxTurbo, voice: Voice) -> None:
+def test_a_stream_can_be_read_from_asyncio(model: ChatterboxTurbo, voice: Voice) -> None:
     import asyncio
 
     async def speak(seed: int) -> np.ndarray:
@@ -359,7 +359,9 @@ def test_the_watchdog_draws_again_and_says_so(
     assert len(speech.tokens) < 60
 
 
-def test_trimming(model: ChatterboxTurbo, voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trimmed_audio_fades_out_and_keeps_the_rest(
+    model: ChatterboxTurbo, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlx_audio_turbo.options import TrimOptions
 
     whole = model.generate(TEXT, voice=voice, seed=3, max_tokens=20)

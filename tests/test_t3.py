@@ -171,7 +171,7 @@ def test_in_parts_with_a_cache_is_as_in_one(model: T3, parts: list[int]) -> None
     assert relative(mx.concatenate(found, axis=1), np.array(model(x))) < 1e-6
 
 
-def test_a_copy_goes_its_own_way(model: T3) -> None:
+def test_a_copied_cache_is_independent(model: T3) -> None:
     """A voice's prefix serves two sentences; neither sees the other, and the prefix stays."""
     prefix, one, two = embeddings(5), embeddings(4, seed=1), embeddings(4, seed=2)
     shared = model.make_cache()

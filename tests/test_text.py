@@ -49,7 +49,7 @@ def test_clean_up(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u3000", "\x1c"])
-def test_nothing_to_say(text: str) -> None:
+def test_empty_texts_are_refused(text: str) -> None:
     with pytest.raises(TextError, match="empty; give"):
         normalize_text(text)
 
@@ -71,7 +71,7 @@ def test_characters_that_are_bytes(tokenizer: TextTokenizer) -> None:
     assert tokenizer.encode("<|endoftext|>") == [50_256]
 
 
-def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:
+def test_half_a_surrogate_pair_is_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(TextError, match="surrogate pair at position 3; remove"):
         tokenizer.encode("abc\ud83d")
 

@@ -395,7 +395,7 @@ def test_killed_and_resumed(tmp_path: Path, tiny_folder: Path, kept: Path) -> No
     assert (tmp_path / "out.wav").read_bytes() == resumed
 
 
-def test_nobody_reads(tiny_folder: Path, kept: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(tiny_folder: Path, kept: Path) -> None:
     command = [sys.executable, "-m", "mlx_audio_turbo.tts", LONG, "--model", "tiny"]
     command += ["--voice", str(kept), "--output", "-", "--max_tokens", "12", "--stream"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
@@ -408,7 +408,7 @@ def test_nobody_reads(tiny_folder: Path, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("more", ["--help", "--list_tags", "--print_completion=fish"])
-def test_nobody_reads_what_is_printed(more: str) -> None:
+def test_a_closed_pipe_for_messages_ends_the_command_quietly(more: str) -> None:
     command = [sys.executable, "-m", "mlx_audio_turbo.tts", more]
     unread, written = os.pipe()
     os.close(unread)
@@ -519,7 +519,7 @@ def test_damaged_folders(
     refused(speak(tmp_path, kept, "--model", str(broken)), tmp_path, capsys)
 
 
-def test_files_that_are_no_text(
+def test_files_that_hold_no_text_are_named(
     tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
@@ -550,7 +550,7 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_an_error_of_ours_is_one_line_too(
+def test_an_unexpected_error_is_one_line_too(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
@@ -565,7 +565,7 @@ def test_an_error_of_ours_is_one_line_too(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_playing(
+def test_play_uses_the_sound_card(
     tmp_path: Path, tiny_folder: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is played is what would be written."""

@@ -261,7 +261,7 @@ def test_where_a_folder_came_from(tmp_path: Path) -> None:
         verifying.origin(tmp_path, None)
 
 
-def test_nobodys_clip_and_voice_can_be_used(model: Any) -> None:
+def test_verify_takes_another_clip_and_voice(model: Any) -> None:
     voice = model.encode_voice(stand_ins.clip(), sample_rate=24_000)
     other = stand_ins.voice(TINY, family=voice.family)
     for one in (voice, other):

@@ -84,7 +84,7 @@ def test_impossible_voices_are_refused(voice: Voice, field: str, value: np.ndarr
         dataclasses.replace(voice, **{field: value})
 
 
-def test_nothing_half_written(voice: Voice, tmp_path: Path) -> None:
+def test_a_failed_save_leaves_no_file(voice: Voice, tmp_path: Path) -> None:
     with pytest.raises(VoiceError, match="cannot write"):
         voice.save(tmp_path / "absent" / "v.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -100,7 +100,7 @@ def test_export_and_import_keep_the_notes(voice: Voice, tmp_path: Path) -> None:
         library.import_file(path)
 
 
-def test_damage(voice: Voice, folder: Path) -> None:
+def test_a_damaged_voice_file_is_named(voice: Voice, folder: Path) -> None:
     library = VoiceLibrary()
     saved = library.add("anna", voice)
     saved.path.write_bytes(saved.path.read_bytes()[:100])

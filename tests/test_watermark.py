@@ -61,14 +61,14 @@ def test_mark_and_detect(perth: None, speech: Speech, tmp_path: Path) -> None:
     assert watermark.detect_samples(speech.audio, 24_000) == 0
 
 
-def test_it_says_nothing_on_stdout(
+def test_perth_prints_nothing_on_stdout(
     perth: None, speech: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watermark.mark(speech)
     assert capsys.readouterr().out == ""
 
 
-def test_too_short(perth: None, speech: Speech) -> None:
+def test_audio_too_short_to_mark_is_refused(perth: None, speech: Speech) -> None:
     with pytest.raises(AudioError, match="too few"):
         watermark.apply(speech.audio[:2000], 24_000)
 
@@ -95,7 +95,7 @@ def test_the_command(
     assert tts.main(["--detect", str(tmp_path / "absent.wav")]) == 2
 
 
-def test_not_installed(monkeypatch: pytest.MonkeyPatch, model, voice) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, model, voice) -> None:
     monkeypatch.setitem(sys.modules, "perth", None)
     with pytest.raises(ExtraError, match=r"mlx-audio-turbo\[watermark\]"):
         model.generate("Hello.", voice=voice, watermark=True)
