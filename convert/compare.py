@@ -15,10 +15,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from mlx_audio_turbo.config import START_SPEECH
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.folder import LoadedModel, load
-from mlx_audio_turbo.t3 import decoder as decoding
+from mlx_audio_turbo.t3.decoder import Decoder, Request
+from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
 from mlx_audio_turbo.text.tokenizer import normalize_text
 from mlx_audio_turbo.voice import Voice
 
@@ -97,16 +97,28 @@ def compare(
 
 
 def _draw(loaded: LoadedModel, text: str, voice: Voice, key: mx.array, tokens: int) -> np.ndarray:
-    drawn = decoding.generate(
-        loaded.networks.t3,
-        mx.array(loaded.tokenizer.encode(normalize_text(text))),
-        mx.array(voice.speaker_embedding),
-        mx.array(voice.t3_prompt_tokens),
-        key=key,
-        max_tokens=tokens,
-        stop=False,
+    t3 = loaded.networks.t3
+    decoder = Decoder(t3, stop=False)
+    decoder.add(
+        Request(
+            id=0,
+            text_ids=mx.array(loaded.tokenizer.encode(normalize_text(text))),
+            prefix=prefill_prefix(t3, _condition(voice)),
+            key=key,
+            max_tokens=tokens,
+        )
     )
-    return np.fromiter(drawn, np.int32)
+    sampled: list[int] = []
+    while len(decoder):
+        sampled += [token for _, token in decoder.step() if token is not None]
+    return np.array(sampled, np.int32)
+
+
+def _condition(voice: Voice) -> Condition:
+    return Condition(
+        speaker=mx.array(voice.speaker_embedding)[None],
+        prompt_tokens=mx.array(voice.t3_prompt_tokens)[None],
+    )
 
 
 def _log_probabilities(
@@ -114,12 +126,15 @@ def _log_probabilities(
 ) -> np.ndarray:
     """(T, V) of each token of ``spoken`` (T,), given those before it."""
     t3 = loaded.networks.t3
-    ids = mx.array(loaded.tokenizer.encode(normalize_text(text)))[None]
-    said = mx.array(np.concatenate([[START_SPEECH], spoken[:-1]]))[None]
-    prefix = t3.prefix(
-        mx.array(voice.speaker_embedding)[None], mx.array(voice.t3_prompt_tokens)[None]
-    )
-    hidden = t3(mx.concatenate([prefix, t3.embed_text(ids), t3.embed_speech(said)], axis=1))
+    ids = mx.array(loaded.tokenizer.encode(normalize_text(text)))
+    before = mx.array(spoken[:-1])[None]
+    positions = mx.arange(1, len(spoken))
+    embeddings = [
+        t3.prefix(_condition(voice)),
+        t3.embed_input(ids, 1),
+        t3.embed_speech(before, positions),
+    ]
+    hidden = t3(mx.concatenate(embeddings, axis=1))
     logits = np.array(t3.logits(hidden[0, -len(spoken) :])).astype(np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -16,12 +16,13 @@ from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import STOP_SPEECH
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.options import SamplingOptions
-from mlx_audio_turbo.t3 import decoder as decoding
-from mlx_audio_turbo.t3.cache import BLOCK
-from mlx_audio_turbo.t3.decoder import Decoder, Request, decode, generate, prefill_prefix
-from mlx_audio_turbo.t3.forward import OnHost, on_device
+from mlx_audio_turbo.t3 import interface
+from mlx_audio_turbo.t3.cache import GROWTH
+from mlx_audio_turbo.t3.decoder import Decoder, Request
+from mlx_audio_turbo.t3.gpt2_numpy import NumpyForward
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
-from mlx_audio_turbo.t3.turbo import T3
+from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
+from tests.decode import condition, decode, generate
 from tests.test_t3 import CONFIG, GREEDY, UPSTREAM, convert
 
 CHANCE = SamplingOptions()
@@ -29,9 +30,9 @@ CHANCE = SamplingOptions()
 SIZES = [(3, 5, 12), (0, 1, 30), (6, 14, 7), (6, 2, 1), (1, 9, 22), (4, 4, 17), (2, 30, 9)]
 
 
-def model_that_stops(share: float) -> T3:
+def model_that_stops(share: float) -> TurboT3:
     """At each step the stop token is drawn with a probability of about ``share``."""
-    model, bias = T3(CONFIG), UPSTREAM["speech_head.bias"].copy()
+    model, bias = TurboT3(CONFIG), UPSTREAM["speech_head.bias"].copy()
     weight = UPSTREAM["speech_head.weight"].copy()
     weight[STOP_SPEECH] = 0
     convert(UPSTREAM | {"speech_head.weight": weight, "speech_head.bias": bias}, model)
@@ -44,8 +45,8 @@ def model_that_stops(share: float) -> T3:
 
 
 @pytest.fixture(scope="module")
-def model() -> T3:
-    model = T3(CONFIG)
+def model() -> TurboT3:
+    model = TurboT3(CONFIG)
     convert(UPSTREAM, model)
     return model
 
@@ -55,8 +56,13 @@ def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Whichever device the tests run on, both forms of the network keep every promise."""
     if request.param == "host" and ops.on_gpu():
         pytest.skip("arrays of a GPU are not the host's")
-    form = OnHost if request.param == "host" else lambda model: partial(on_device, model)
-    monkeypatch.setattr(decoding, "forward_of", form)
+
+    def form(self: TurboT3, options: Any) -> Any:
+        if request.param == "host":
+            return NumpyForward(self.tfmr, self.speech_head, self.config)
+        return partial(mlx_forward, self)
+
+    monkeypatch.setattr(TurboT3, "make_forward", form)
     return request.param
 
 
@@ -66,19 +72,19 @@ def voice(prompt: int) -> tuple[mx.array, mx.array]:
     return speaker, mx.random.randint(0, 6561, (prompt,), key=mx.random.key(60 + prompt))
 
 
-def request(model: T3, number: int) -> Request:
+def request(model: TurboT3, number: int) -> Request:
     prompt, text, most = SIZES[number % len(SIZES)]
     speaker, tokens = voice(prompt)
     return Request(
         id=number,
         text_ids=mx.random.randint(0, CONFIG.text_vocabulary, (text,), key=mx.random.key(number)),
-        prefix=prefill_prefix(model, speaker[None], tokens[None]),
+        prefix=interface.prefill_prefix(model, condition(speaker, tokens)),
         key=mx.random.key(100 + number),
         max_tokens=most,
     )
 
 
-def alone(model: T3, number: int, **options: Any) -> list[int]:
+def alone(model: TurboT3, number: int, **options: Any) -> list[int]:
     one = request(model, number)
     prompt = SIZES[number % len(SIZES)][0]
     found = generate(
@@ -100,7 +106,7 @@ def by_id(drawn: Iterable[tuple[int, int | None]]) -> dict[int, list[int | None]
 @pytest.mark.parametrize("options", [GREEDY, CHANCE], ids=["greedy", "by chance"])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 20])
 def test_every_row_gets_what_it_gets_alone(
-    model: T3, batch_size: int, options: SamplingOptions
+    model: TurboT3, batch_size: int, options: SamplingOptions
 ) -> None:
     """Rows of different prefixes and texts; with fewer places than rows, most enter late.
 
@@ -115,7 +121,7 @@ def test_every_row_gets_what_it_gets_alone(
         assert found[number] == [*expected, None]
 
 
-def test_rows_that_stop_by_themselves(model: T3) -> None:
+def test_rows_that_stop_by_themselves(model: TurboT3) -> None:
     """A row's end is known one step late; what was drawn for it by then goes nowhere."""
     stopping = model_that_stops(0.1)
     requests = [request(stopping, number) for number in range(14)]
@@ -128,10 +134,10 @@ def test_rows_that_stop_by_themselves(model: T3) -> None:
     assert early >= 5
 
 
-def test_many_steps_pass_the_end_of_the_cache_s_block(model: T3) -> None:
+def test_many_steps_pass_the_end_of_the_cache_s_block(model: TurboT3) -> None:
     long = [request(model, 0), request(model, 4)]
     for one in long:
-        object.__setattr__(one, "max_tokens", BLOCK + 20)
+        object.__setattr__(one, "max_tokens", GROWTH + 20)
     found = by_id(decode(model, long, options=GREEDY, batch_size=2, stop=False))
     for one in long:
         prompt = SIZES[one.id][0]
@@ -147,10 +153,10 @@ def test_many_steps_pass_the_end_of_the_cache_s_block(model: T3) -> None:
         assert found[one.id] == [*expected, None]
 
 
-def test_half_precision_stays_half_in_a_padded_batch(model: T3, step: str) -> None:
+def test_half_precision_stays_half_in_a_padded_batch(model: TurboT3, step: str) -> None:
     if step == "host":
         pytest.skip("half precision is the device's")
-    half = T3(CONFIG)
+    half = TurboT3(CONFIG)
     half.update(tree_map(lambda x: x.astype(mx.float16), model.parameters()))
     decoder = Decoder(half, options=GREEDY, stop=False)
     for number in (1, 2, 4):
@@ -165,7 +171,7 @@ def test_half_precision_stays_half_in_a_padded_batch(model: T3, step: str) -> No
 # --- coming and going -------------------------------------------------------------------------
 
 
-def test_requests_are_taken_when_a_place_is_free(model: T3) -> None:
+def test_requests_are_taken_when_a_place_is_free(model: TurboT3) -> None:
     taken: list[int] = []
 
     def requests() -> Iterator[Request]:
@@ -182,7 +188,7 @@ def test_requests_are_taken_when_a_place_is_free(model: T3) -> None:
     assert taken == [0, 1, 2, 3, 4]
 
 
-def test_a_row_given_up_leaves_the_others_alone(model: T3) -> None:
+def test_a_row_given_up_leaves_the_others_alone(model: TurboT3) -> None:
     decoder = Decoder(model, options=CHANCE, stop=False)
     for number in (0, 1, 2, 4):
         decoder.add(request(model, number))
@@ -202,15 +208,17 @@ def test_a_row_given_up_leaves_the_others_alone(model: T3) -> None:
 
 
 def test_one_row_has_neither_mask_nor_padding(
-    model: T3, step: str, monkeypatch: pytest.MonkeyPatch
+    model: TurboT3, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor have rows of one length. When the longest row leaves, its share of padding goes too."""
     if step == "host":
         pytest.skip("tells of the network's own form")
     calls: list[tuple[int, int, bool]] = []
-    inner = T3.__call__
+    inner = TurboT3.__call__
 
-    def noted(self: T3, x: mx.array, *, cache: Any, mask: Any = None, positions: Any = None) -> Any:
+    def noted(
+        self: TurboT3, x: mx.array, *, cache: Any, mask: Any = None, positions: Any = None
+    ) -> Any:
         y = inner(self, x, cache=cache, mask=mask, positions=positions)
         if x.shape[1] == 1:
             assert (mask is None) == (positions is None)
@@ -219,7 +227,7 @@ def test_one_row_has_neither_mask_nor_padding(
 
     # 1 position of voice, 1 of text, and start; 7, 14, and start.
     requests = [request(model, number) for number in (1, 2)]
-    monkeypatch.setattr(T3, "__call__", noted)
+    monkeypatch.setattr(TurboT3, "__call__", noted)
     decoder = Decoder(model, options=GREEDY, stop=False)
     for one in requests:
         decoder.add(one)
@@ -229,7 +237,9 @@ def test_one_row_has_neither_mask_nor_padding(
     assert calls[6:] == [(1, 3 + step, False) for step in range(7, 30)]
 
 
-def test_no_step_is_run_beyond_the_last_token(model: T3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_is_run_beyond_the_last_token(
+    model: TurboT3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs: list[int] = []
     inner = Decoder._advance
 
@@ -244,10 +254,10 @@ def test_no_step_is_run_beyond_the_last_token(model: T3, monkeypatch: pytest.Mon
 
 
 def test_the_next_step_is_under_way_before_a_token_is_read(
-    model: T3, monkeypatch: pytest.MonkeyPatch
+    model: TurboT3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log: list[str] = []
-    inner = Decoder._draw
+    inner = Decoder._sample
 
     class Ids:
         def __init__(self, ids: mx.array, number: int):
@@ -261,17 +271,17 @@ def test_the_next_step_is_under_way_before_a_token_is_read(
         number = sum(line.startswith("run") for line in log)
         log.append(f"run {number}")
         inner(self, *args, **options)
-        rows, ids = self._drawn[-1]
-        self._drawn[-1] = (rows, cast(mx.array, Ids(ids, number)))
+        rows, ids = self._sampled[-1]
+        self._sampled[-1] = (rows, cast(mx.array, Ids(ids, number)))
 
-    monkeypatch.setattr(Decoder, "_draw", noted)
+    monkeypatch.setattr(Decoder, "_sample", noted)
     one = request(model, 0)
     object.__setattr__(one, "max_tokens", 3)
     assert len(list(decode(model, [one], stop=False))) == 4
     assert log == ["run 0", "run 1", "read 0", "run 2", "read 1", "read 2"]
 
 
-def test_memory_comes_back_when_rows_end_or_are_given_up(model: T3) -> None:
+def test_memory_comes_back_when_rows_end_or_are_given_up(model: TurboT3) -> None:
     requests = [request(model, number) for number in range(len(SIZES))]
     mx.eval([one.prefix.arrays for one in requests])
 
@@ -296,7 +306,7 @@ def test_memory_comes_back_when_rows_end_or_are_given_up(model: T3) -> None:
         assert mx.get_active_memory() - before < 4096
 
 
-def test_impossible_requests_are_refused(model: T3) -> None:
+def test_impossible_requests_are_refused(model: TurboT3) -> None:
     decoder, one = Decoder(model), request(model, 0)
     decoder.add(one)
     with pytest.raises(ValueError, match="two requests of id 0"):
@@ -313,9 +323,9 @@ def test_impossible_requests_are_refused(model: T3) -> None:
 # --- the voice's prefix -----------------------------------------------------------------------
 
 
-def test_a_voice_s_prefix_is_computed_once(model: T3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_voice_s_prefix_is_computed_once(model: TurboT3, monkeypatch: pytest.MonkeyPatch) -> None:
     count = Counter[str]()
-    inner = decoding.prefill_prefix
+    inner = interface.prefill_prefix
 
     def noted(*args: Any) -> Any:
         count["run"] += 1
@@ -323,25 +333,25 @@ def test_a_voice_s_prefix_is_computed_once(model: T3, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("mlx_audio_turbo.t3.prefix_cache.prefill_prefix", noted)
     prefixes = PrefixCache(model, voices=2)
-    a, b, c = [tuple(x[None] for x in voice(n)) for n in (2, 4, 6)]
-    first = prefixes.get("a", *a)
-    assert prefixes.get("a", *a) is first
-    prefixes.get("b", *b)
-    assert prefixes.get("a", *a) is first
+    a, b, c = [condition(*voice(n)) for n in (2, 4, 6)]
+    first = prefixes.get("a", a)
+    assert prefixes.get("a", a) is first
+    prefixes.get("b", b)
+    assert prefixes.get("a", a) is first
     assert count["run"] == 2
-    prefixes.get("c", *c)  # b was used longest ago
-    assert prefixes.get("a", *a) is first
+    prefixes.get("c", c)  # b was used longest ago
+    assert prefixes.get("a", a) is first
     assert count["run"] == 3
-    prefixes.get("b", *b)
+    prefixes.get("b", b)
     assert count["run"] == 4
     prefixes.clear()
-    assert prefixes.get("a", *a) is not first
+    assert prefixes.get("a", a) is not first
 
 
-def test_a_held_prefix_has_no_spare_room_and_stays_as_it_is(model: T3) -> None:
+def test_a_held_prefix_has_no_spare_room_and_stays_as_it_is(model: TurboT3) -> None:
     prefixes = PrefixCache(model)
     speaker, prompt = voice(5)
-    held = prefixes.get("a", speaker[None], prompt[None])
+    held = prefixes.get("a", condition(speaker, prompt))
     before = [np.array(x) for x in held.arrays]
     assert {x.shape[2] for x in held.arrays} == {6}
     text, key = mx.array([1, 2, 3]), mx.random.key(0)
@@ -355,11 +365,11 @@ def test_a_held_prefix_has_no_spare_room_and_stays_as_it_is(model: T3) -> None:
         np.testing.assert_array_equal(old, np.array(new))
 
 
-def test_prefixes_given_up_free_their_memory(model: T3) -> None:
+def test_prefixes_given_up_free_their_memory(model: TurboT3) -> None:
     before = mx.get_active_memory()
     prefixes = PrefixCache(model, voices=3)
     for number in range(6):
-        prefixes.get(str(number), *[x[None] for x in voice(6)])
+        prefixes.get(str(number), condition(*voice(6)))
     one = CONFIG.layers * 2 * 7 * CONFIG.width * 4
     assert mx.get_active_memory() - before < 4 * one + 1024
     prefixes.clear()

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from mlx_audio_turbo.config import START_SPEECH
 from mlx_audio_turbo.encoders import campplus
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks
+from mlx_audio_turbo.t3.interface import Condition
 
 FRAMES = 250
 """Mel frames of the reference's features: more than two segments of CAM++."""
@@ -54,11 +54,10 @@ def hear_tokens(networks: Networks) -> mx.array:
 
 def read_text(networks: Networks) -> mx.array:
     t3 = networks.t3
-    speech = mx.concatenate([mx.array([[START_SPEECH]]), ids(6561, 6)], axis=1)
     parts = [
-        t3.prefix(random(1, 256), ids(6561, 10)),
-        t3.embed_text(ids(t3.config.text_vocabulary, 8)),
-        t3.embed_speech(speech),
+        t3.prefix(Condition(random(1, 256), ids(6561, 10))),
+        t3.embed_input(ids(t3.config.text_vocabulary, 8)[0], 1),
+        t3.embed_speech(ids(6561, 6), mx.arange(1, 7)),
     ]
     return t3.logits(t3(mx.concatenate(parts, axis=1)))
 

@@ -1,4 +1,4 @@
-"""Drawing a token: order and borders of the filters, the penalty, chance by key."""
+"""Sampling: order and thresholds of the filters, the penalty, randomness by key."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import pytest
 
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.options import SamplingOptions
-from mlx_audio_turbo.t3.sampling import filter_logits, mark, sample
+from mlx_audio_turbo.t3.sampling import add_to_history, filter_logits, sample
+from mlx_audio_turbo.t3.turbo import TurboT3
 
+FILTERS = TurboT3.filters
 OFF: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
 
 
-def scores(logits: list[float], spoken: tuple[int, ...] = (), **options: Any) -> np.ndarray:
+def scores(logits: list[float], history: tuple[int, ...] = (), **options: Any) -> np.ndarray:
     marks = np.zeros((1, len(logits)), bool)
-    marks[0, list(spoken)] = True
+    marks[0, list(history)] = True
     chosen = SamplingOptions(**(OFF | options))
-    return np.array(filter_logits(mx.array([logits]), mx.array(marks), chosen)[0])
+    return np.array(filter_logits(mx.array([logits]), mx.array(marks), chosen, FILTERS)[0])
 
 
 def kept(*args: Any, **options: Any) -> list[int]:
@@ -78,26 +80,26 @@ def test_temperature_comes_before_top_p() -> None:
 
 
 def test_the_penalty_divides_above_zero_and_multiplies_below() -> None:
-    found = scores([2.0, -2.0, 1.0, -1.0], spoken=(0, 1), repetition_penalty=1.25)
+    found = scores([2.0, -2.0, 1.0, -1.0], history=(0, 1), repetition_penalty=1.25)
     np.testing.assert_allclose(found, [1.6, -2.5, 1.0, -1.0], rtol=1e-6)
 
 
 def test_the_penalty_comes_after_the_filters() -> None:
-    """A spoken token is not pushed out of top-k or top-p by its penalty, only made less likely."""
+    """A history token is not pushed out of top-k or top-p by its penalty, only made less likely."""
     logits = [5.0, 4.9, 4.8, 0.0]
-    found = scores(logits, spoken=(0,), top_k=2, repetition_penalty=2.0)
+    found = scores(logits, history=(0,), top_k=2, repetition_penalty=2.0)
     np.testing.assert_allclose(found, [2.5, 4.9, -np.inf, -np.inf])
-    assert kept(logits, spoken=(0,), top_p=0.3, repetition_penalty=2.0) == [0]
+    assert kept(logits, history=(0,), top_p=0.3, repetition_penalty=2.0) == [0]
 
 
 def test_the_penalty_comes_after_the_temperature() -> None:
     """It multiplies either way; but the temperature must not scale a penalised sign."""
-    found = scores([1.0, 3.0], spoken=(0,), temperature=0.5, repetition_penalty=4.0)
+    found = scores([1.0, 3.0], history=(0,), temperature=0.5, repetition_penalty=4.0)
     np.testing.assert_allclose(found, [0.5, 6.0])
 
 
 def test_the_penalty_leaves_removed_tokens_removed() -> None:
-    found = scores([1.0, 3.0], spoken=(0,), top_k=1, repetition_penalty=1.2)
+    found = scores([1.0, 3.0], history=(0,), top_k=1, repetition_penalty=1.2)
     assert found[0] == -np.inf
 
 
@@ -111,41 +113,44 @@ def test_the_border_of_top_p_is_exact_among_thousands() -> None:
 
 def test_rows_have_a_history_and_a_border_each() -> None:
     logits = mx.array([logs(0.9, 0.06, 0.04), logs(0.04, 0.06, 0.9)])
-    spoken = mx.array([[False, False, True], [False, False, True]])
+    history = mx.array([[False, False, True], [False, False, True]])
     options = SamplingOptions(temperature=1, top_k=0, top_p=0.95, repetition_penalty=2)
-    found = np.array(filter_logits(logits, spoken, options))
+    found = np.array(filter_logits(logits, history, options, FILTERS))
     np.testing.assert_allclose(found[0], [*logs(0.9, 0.06), -np.inf], rtol=1e-6)
     np.testing.assert_allclose(found[1], [-np.inf, *logs(0.06, 0.9**2)], rtol=1e-6)
 
 
-def test_mark_adds_one_id_to_each_row() -> None:
-    spoken = mark(mark(mx.zeros((2, 4), mx.bool_), mx.array([1, 3])), mx.array([1, 0]))
-    assert spoken.tolist() == [[False, True, False, False], [True, False, False, True]]
+def test_the_history_gains_one_id_to_each_row() -> None:
+    history = add_to_history(
+        add_to_history(mx.zeros((2, 4), mx.bool_), mx.array([1, 3])), mx.array([1, 0])
+    )
+    assert history.tolist() == [[False, True, False, False], [True, False, False, True]]
 
 
 def test_draws_follow_the_distribution() -> None:
     rows = 4000
     logits = mx.broadcast_to(mx.array(logs(0.1, 0.2, 0.7)), (rows, 3))
     keys = mx.random.split(mx.random.key(3), rows)
-    ids = sample(logits, mx.zeros((rows, 3), mx.bool_), SamplingOptions(**OFF), keys)
+    ids = sample(logits, mx.zeros((rows, 3), mx.bool_), SamplingOptions(**OFF), FILTERS, keys)
     shares = np.bincount(np.array(ids), minlength=3) / rows
     np.testing.assert_allclose(shares, [0.1, 0.2, 0.7], atol=0.03)
 
 
 def test_a_row_s_draw_does_not_hang_on_its_neighbours() -> None:
     logits = mx.random.normal((5, 1001), key=mx.random.key(1))
-    spoken, keys = mx.zeros((5, 1001), mx.bool_), mx.random.split(mx.random.key(2), 5)
-    together = sample(logits, spoken, SamplingOptions(), keys).tolist()
+    history, keys = mx.zeros((5, 1001), mx.bool_), mx.random.split(mx.random.key(2), 5)
+    together = sample(logits, history, SamplingOptions(), FILTERS, keys).tolist()
     alone = [
-        int(sample(logits[i : i + 1], spoken[:1], SamplingOptions(), keys[i : i + 1]))
+        int(sample(logits[i : i + 1], history[:1], SamplingOptions(), FILTERS, keys[i : i + 1]))
         for i in range(5)
     ]
     assert together == alone
 
 
-def test_temperature_0_takes_the_likeliest_whatever_was_spoken() -> None:
-    logits, spoken = mx.array([[1.0, 3.0, 2.9]]), mx.array([[False, True, False]])
-    assert sample(logits, spoken, SamplingOptions(temperature=0), mx.zeros((1, 2))).tolist() == [1]
+def test_temperature_0_takes_the_likeliest_whatever_was_history() -> None:
+    logits, history = mx.array([[1.0, 3.0, 2.9]]), mx.array([[False, True, False]])
+    greedy = SamplingOptions(temperature=0)
+    assert sample(logits, history, greedy, FILTERS, mx.zeros((1, 2))).tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, cast
 
@@ -15,10 +14,12 @@ from mlx_audio_turbo.config import START_SPEECH, STOP_SPEECH, T3Config, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3 import decoder as decoding
-from mlx_audio_turbo.t3.cache import BLOCK, KeyValueCache, LayerCache
-from mlx_audio_turbo.t3.turbo import T3
+from mlx_audio_turbo.t3.cache import GROWTH, KeyValueCache, LayerCache
+from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
+from mlx_audio_turbo.t3.turbo import TurboT3
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES
+from tests.decode import condition, generate
 from tests.measure.parity import seeded
 
 from .helpers import relative
@@ -37,7 +38,7 @@ UPSTREAM = seeded.t3_weights(to_dict(CONFIG), seed=1)
 GREEDY = SamplingOptions(temperature=0)
 
 
-def convert(weights: dict[str, np.ndarray], model: T3) -> None:
+def convert(weights: dict[str, np.ndarray], model: TurboT3) -> None:
     named = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
     shapes = {f"t3.{name}": tuple(x.shape) for name, x in named}
     made = conversion.apply(conversion.plan(RULES, weights), weights.__getitem__, shapes)
@@ -45,8 +46,8 @@ def convert(weights: dict[str, np.ndarray], model: T3) -> None:
 
 
 @pytest.fixture(scope="module")
-def model() -> T3:
-    model = T3(CONFIG)
+def model() -> TurboT3:
+    model = TurboT3(CONFIG)
     convert(UPSTREAM, model)
     return model
 
@@ -97,14 +98,14 @@ def embeddings(length: int, *, batch: int = 1, seed: int = 0) -> mx.array:
 # --- the network ------------------------------------------------------------------------------
 
 
-def test_hidden_states_are_gpt_2_s(model: T3) -> None:
+def test_hidden_states_are_gpt_2_s(model: TurboT3) -> None:
     """Catches the exact GELU in place of the tanh form, another eps, a missed bias or position."""
     x = embeddings(20)
     assert relative(model(x)[0], gpt2(np.array(x[0]))) < 1e-6
 
 
 def test_the_sequence_is_speaker_prompt_text_start(
-    model: T3, voice: tuple[mx.array, mx.array]
+    model: TurboT3, voice: tuple[mx.array, mx.array]
 ) -> None:
     speaker, prompt = voice
     row = UPSTREAM["cond_enc.spkr_enc.weight"] @ np.array(speaker)
@@ -122,45 +123,45 @@ def test_the_sequence_is_speaker_prompt_text_start(
         logits[STOP_SPEECH] = -np.inf
         expected.append(int(np.argmax(logits)))
         x = np.concatenate([x, UPSTREAM["speech_emb.weight"][expected[-1:]]])
-    found = decoding.generate(
+    found = generate(
         model, TEXT, *voice, key=mx.random.key(0), options=GREEDY, max_tokens=6, stop=False
     )
     assert list(found) == expected
 
 
-def test_shapes(model: T3, voice: tuple[mx.array, mx.array]) -> None:
+def test_shapes(model: TurboT3, voice: tuple[mx.array, mx.array]) -> None:
     speaker, prompt = voice
-    prefix = model.prefix(mx.stack([speaker] * 3), mx.stack([prompt] * 3))
+    prefix = model.prefix(Condition(mx.stack([speaker] * 3), mx.stack([prompt] * 3)))
     assert prefix.shape == (3, 1 + prompt.size, CONFIG.width)
     hidden = model(prefix)
     assert hidden.shape == prefix.shape
     assert model.logits(hidden).shape == (3, 1 + prompt.size, CONFIG.speech_vocabulary)
-    assert model.embed_text(TEXT[None]).shape == (1, TEXT.size, CONFIG.width)
+    assert model.embed_input(TEXT).shape == (1, TEXT.size + 1, CONFIG.width)
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_half_precision_stays_half_and_its_logits_are_float32(
-    model: T3, voice: tuple[mx.array, mx.array], dtype: mx.Dtype
+    model: TurboT3, voice: tuple[mx.array, mx.array], dtype: mx.Dtype
 ) -> None:
-    half = T3(CONFIG)
+    half = TurboT3(CONFIG)
     half.update(tree_map(lambda x: x.astype(dtype), model.parameters()))
     cache = half.make_cache()
-    hidden = half(half.prefix(voice[0][None], voice[1][None]), cache=cache)
+    hidden = half(half.prefix(condition(*voice)), cache=cache)
     assert hidden.dtype == dtype
     assert {x.dtype for x in cache.arrays} == {dtype}
     logits = half.logits(hidden)
     assert logits.dtype == mx.float32
-    expected = model.logits(model(model.prefix(voice[0][None], voice[1][None])))
+    expected = model.logits(model(model.prefix(condition(*voice))))
     assert relative(logits, np.array(expected)) < 0.03
-    found = decoding.generate(half, TEXT, *voice, key=mx.random.key(0), max_tokens=3)
+    found = generate(half, TEXT, *voice, key=mx.random.key(0), max_tokens=3)
     assert len(list(found)) <= 3
 
 
 # --- the cache --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [[1] * 12, [7, 1, 1, 3], [BLOCK - 2, 1, 1, 1, 1, 40, 1]])
-def test_in_parts_with_a_cache_is_as_in_one(model: T3, parts: list[int]) -> None:
+@pytest.mark.parametrize("parts", [[1] * 12, [7, 1, 1, 3], [GROWTH - 2, 1, 1, 1, 1, 40, 1]])
+def test_in_parts_with_a_cache_is_as_in_one(model: TurboT3, parts: list[int]) -> None:
     """Catches a position that starts over, a mask that is off by the cache, a bad grown buffer."""
     x = embeddings(sum(parts))
     cache, at, found = model.make_cache(), 0, []
@@ -171,7 +172,7 @@ def test_in_parts_with_a_cache_is_as_in_one(model: T3, parts: list[int]) -> None
     assert relative(mx.concatenate(found, axis=1), np.array(model(x))) < 1e-6
 
 
-def test_a_copied_cache_is_independent(model: T3) -> None:
+def test_a_copied_cache_is_independent(model: TurboT3) -> None:
     """A voice's prefix serves two sentences; neither sees the other, and the prefix stays."""
     prefix, one, two = embeddings(5), embeddings(4, seed=1), embeddings(4, seed=2)
     shared = model.make_cache()
@@ -190,7 +191,7 @@ def test_a_copied_cache_is_independent(model: T3) -> None:
         np.testing.assert_array_equal(old, np.array(new))
 
 
-def test_left_padded_rows_are_what_they_are_alone(model: T3) -> None:
+def test_left_padded_rows_are_what_they_are_alone(model: TurboT3) -> None:
     """Positions and mask of one's own per row, then one more step for both rows at once."""
     long, short, step = embeddings(9), embeddings(6, seed=1), embeddings(1, batch=2, seed=2)
     pads = mx.array([0, 3])
@@ -215,24 +216,24 @@ def test_left_padded_rows_are_what_they_are_alone(model: T3) -> None:
 def test_the_cache_is_written_in_place() -> None:
     """Where a step copied the buffers, their size would show in the peak."""
     layer, rows = LayerCache(), mx.ones((1, 16, 1, 64))
-    mx.eval(layer.update(*[mx.ones((1, 16, 2 * BLOCK - 50, 64))] * 2))
+    mx.eval(layer.update_and_fetch(*[mx.ones((1, 16, 2 * GROWTH - 50, 64))] * 2))
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     for _ in range(20):
-        mx.eval([x.sum() for x in layer.update(rows, rows)])
-    assert mx.get_peak_memory() - before < 16 * BLOCK * 64 * 4
+        mx.eval([x.sum() for x in layer.update_and_fetch(rows, rows)])
+    assert mx.get_peak_memory() - before < 16 * GROWTH * 64 * 4
 
 
 # --- the loop ---------------------------------------------------------------------------------
 
 
-def tokens(model: T3, voice: tuple[mx.array, mx.array], **options: Any) -> list[int]:
+def tokens(model: TurboT3, voice: tuple[mx.array, mx.array], **options: Any) -> list[int]:
     options = {"key": mx.random.key(7), "max_tokens": 30} | options
-    return list(decoding.generate(model, TEXT, *voice, **options))
+    return list(generate(model, TEXT, *voice, **options))
 
 
 def test_equal_keys_give_equal_tokens_whatever_the_limit(
-    model: T3, voice: tuple[mx.array, mx.array]
+    model: TurboT3, voice: tuple[mx.array, mx.array]
 ) -> None:
     first = tokens(model, voice)
     assert first == tokens(model, voice)
@@ -240,20 +241,20 @@ def test_equal_keys_give_equal_tokens_whatever_the_limit(
     assert first != tokens(model, voice, key=mx.random.key(8))
 
 
-def test_a_prefix_s_cache_changes_nothing(model: T3, voice: tuple[mx.array, mx.array]) -> None:
-    cache = decoding.prefill_prefix(model, voice[0][None], voice[1][None])
+def test_a_prefix_s_cache_changes_nothing(model: TurboT3, voice: tuple[mx.array, mx.array]) -> None:
+    cache = prefill_prefix(model, condition(*voice))
     for _ in range(2):
-        assert tokens(model, voice, prefix_cache=cache) == tokens(model, voice)
+        assert tokens(model, voice, prefix=cache) == tokens(model, voice)
 
 
 @pytest.fixture
-def rigged(monkeypatch: pytest.MonkeyPatch, model: T3) -> list[list[int]]:
-    """NoiseSource come from a script, and each call's penalised ids are noted."""
+def rigged(monkeypatch: pytest.MonkeyPatch, model: TurboT3) -> list[list[int]]:
+    """Samples come from a script, and each call's penalised ids are noted."""
     noted: list[list[int]] = []
     script = [11, 12, 11, 6561, STOP_SPEECH, 13]
 
-    def scripted(logits: mx.array, spoken: mx.array, *_: Any) -> mx.array:
-        noted.append(np.flatnonzero(np.array(spoken[0])).tolist())
+    def scripted(logits: mx.array, history: mx.array, *_: Any) -> mx.array:
+        noted.append(np.flatnonzero(np.array(history[0])).tolist())
         return mx.array([script[len(noted) - 1]])
 
     monkeypatch.setattr(decoding, "sample", scripted)
@@ -261,7 +262,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch, model: T3) -> list[list[int]]:
 
 
 def test_the_history_is_the_start_token_once_and_then_what_was_spoken(
-    model: T3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
+    model: TurboT3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
 ) -> None:
     """Catches the start token staying in the history. Ids above speech are kept in it."""
     assert tokens(model, voice, max_tokens=6) == [11, 12, 11, 6561]
@@ -269,7 +270,7 @@ def test_the_history_is_the_start_token_once_and_then_what_was_spoken(
 
 
 def test_the_limit_is_exact_and_no_step_is_run_beyond_it(
-    model: T3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
+    model: TurboT3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
 ) -> None:
     """The reference's loop gives one token more than its limit."""
     assert tokens(model, voice, max_tokens=3) == [11, 12, 11]
@@ -277,11 +278,12 @@ def test_the_limit_is_exact_and_no_step_is_run_beyond_it(
 
 
 def test_every_draw_has_a_key_of_its_own(
-    model: T3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
+    model: TurboT3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[list[int]] = []
 
-    def noted(logits: mx.array, spoken: mx.array, options: Any, key: mx.array) -> mx.array:
+    def noted(*arguments: Any) -> mx.array:
+        key = arguments[-1]
         keys.append(np.array(key[0]).tolist())
         return mx.array([len(keys)])
 
@@ -291,7 +293,7 @@ def test_every_draw_has_a_key_of_its_own(
 
 
 def test_a_first_draw_of_stop_is_silence(
-    model: T3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
+    model: TurboT3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference never tests its first draw."""
     monkeypatch.setattr(decoding, "sample", lambda *_: mx.array([STOP_SPEECH]))
@@ -301,7 +303,7 @@ def test_a_first_draw_of_stop_is_silence(
 def test_without_stop_its_token_is_never_drawn(
     voice: tuple[mx.array, mx.array],
 ) -> None:
-    eager = T3(CONFIG)
+    eager = TurboT3(CONFIG)
     bias = UPSTREAM["speech_head.bias"].copy()
     bias[STOP_SPEECH] = 1000
     convert(UPSTREAM | {"speech_head.bias": bias}, eager)
@@ -309,29 +311,30 @@ def test_without_stop_its_token_is_never_drawn(
     assert len(tokens(eager, voice, stop=False)) == 30
 
 
-def test_the_position_table_ends_an_utterance(model: T3, voice: tuple[mx.array, mx.array]) -> None:
+def test_the_position_table_ends_an_utterance(
+    model: TurboT3, voice: tuple[mx.array, mx.array]
+) -> None:
     """Rows beyond the table would be read from foreign memory."""
     room = CONFIG.positions - 1 - voice[1].size - TEXT.size
     assert len(tokens(model, voice, max_tokens=1000, stop=False, options=GREEDY)) == room
 
 
-def test_bad_arguments_are_errors_at_the_call(model: T3, voice: tuple[mx.array, mx.array]) -> None:
+def test_bad_arguments_are_errors(model: TurboT3, voice: tuple[mx.array, mx.array]) -> None:
     key = mx.random.key(0)
     with pytest.raises(OptionError, match="max_tokens is 0"):
-        decoding.generate(model, TEXT, *voice, key=key, max_tokens=0)
+        list(generate(model, TEXT, *voice, key=key, max_tokens=0))
     with pytest.raises(OptionError, match="shorten the text"):
-        decoding.generate(model, mx.zeros((400,), mx.int32), *voice, key=key)
+        list(generate(model, mx.zeros((400,), mx.int32), *voice, key=key))
 
 
 def test_closing_gives_the_memory_back_and_none_piles_up(
-    model: T3, voice: tuple[mx.array, mx.array]
+    model: TurboT3, voice: tuple[mx.array, mx.array]
 ) -> None:
     def run(count: int) -> None:
-        loop = decoding.generate(model, TEXT, *voice, key=mx.random.key(1), stop=False)
+        loop = generate(model, TEXT, *voice, key=mx.random.key(1), stop=False)
         for _ in range(count):
             next(loop)
-        assert inspect.isgenerator(loop)
-        loop.close()
+        loop.close()  # pyright: ignore[reportAttributeAccessIssue]
         mx.synchronize()
 
     run(3)
@@ -351,10 +354,10 @@ def test_the_two_unread_tables_are_dropped_with_a_reason() -> None:
     assert len(plan.steps) == len(UPSTREAM)
 
 
-def test_a_lost_tensor_is_an_error(model: T3) -> None:
+def test_a_lost_tensor_is_an_error(model: TurboT3) -> None:
     weights = {k: v for k, v in UPSTREAM.items() if k != "tfmr.h.1.mlp.c_fc.bias"}
     with pytest.raises(ModelFolderError, match=r"lacks 't3\.tfmr\.h\.1\.mlp\.c_fc\.bias'"):
-        convert(weights, T3(CONFIG))
+        convert(weights, TurboT3(CONFIG))
 
 
 def test_an_empty_cache_stands_at_0() -> None:

@@ -21,9 +21,9 @@ from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
-from ..t3.cache import KeyValueCache
-from ..t3.decoder import Decoder, Request, prefill_prefix
-from ..t3.turbo import T3
+from ..t3.decoder import Decoder, Request
+from ..t3.interface import Cache, Condition, prefill_prefix
+from ..t3.turbo import TurboT3
 from ..voice import Voice
 from . import workload as work
 from .machine import Primitives
@@ -99,20 +99,21 @@ def voice_encoding(loaded: LoadedModel) -> Times:
     return clock.times
 
 
-def prefix_of(t3: T3, utterance: work.Workload) -> KeyValueCache:
+def prefix_of(t3: TurboT3, utterance: work.Workload) -> Cache:
     """The prefix that all sentences of the voice share, evaluated."""
     speaker = mx.array(utterance.speaker_embedding)[None]
-    prefix = prefill_prefix(t3, speaker, mx.array(utterance.t3_prompt_tokens)[None])
+    prompt = mx.array(utterance.t3_prompt_tokens)[None]
+    prefix = prefill_prefix(t3, Condition(speaker=speaker, prompt_tokens=prompt))
     mx.eval(prefix.arrays)
     return prefix
 
 
 def decode(
-    t3: T3,
+    t3: TurboT3,
     utterance: work.Workload,
     *,
     tokens: int | None = None,
-    prefix: KeyValueCache | None = None,
+    prefix: Cache | None = None,
 ) -> Times:
     """Decode tokens without the stop token: seconds to the first, and for those after it.
 
@@ -140,7 +141,7 @@ def decode(
     return {"T3 prefill": [first - started], "T3 decode": [seconds]}
 
 
-def second_sentence(t3: T3, utterance: work.Workload) -> Times:
+def second_sentence(t3: TurboT3, utterance: work.Workload) -> Times:
     """Seconds to the first token of a voice's first sentence, and of its second."""
     started = time.perf_counter()
     prefix = prefix_of(t3, utterance)
@@ -192,7 +193,7 @@ def repeated(measure: Callable[[], Times], repeats: int) -> Times:
     return dict(times)
 
 
-def primitives_per_step(t3: T3, utterance: work.Workload, *, steps: int = 4) -> int:
+def primitives_per_step(t3: TurboT3, utterance: work.Workload, *, steps: int = 4) -> int:
     """Primitives in the graph of one step of decoding, the last of a few."""
     counter = Primitives()
     with counter.counting():
@@ -200,7 +201,7 @@ def primitives_per_step(t3: T3, utterance: work.Workload, *, steps: int = 4) -> 
     return counter.counts[-1]
 
 
-def weight_bytes_per_step(t3: T3) -> int:
+def weight_bytes_per_step(t3: TurboT3) -> int:
     """Bytes of weights that a step of decoding reads: the blocks and the head."""
     parts = (t3.tfmr.h, t3.tfmr.ln_f, t3.speech_head)
     modules = [module for part in parts for module in (part if isinstance(part, list) else [part])]
@@ -211,7 +212,7 @@ def _bytes(tree: object) -> int:
     return sum(array.nbytes for _, array in tree_flatten(tree) if isinstance(array, mx.array))
 
 
-def cache_bytes_per_step(t3: T3, utterance: work.Workload, dtype: mx.Dtype) -> int:
+def cache_bytes_per_step(t3: TurboT3, utterance: work.Workload, dtype: mx.Dtype) -> int:
     """Bytes of keys and values that a step reads, on average over the utterance."""
     start = 2 + len(utterance.t3_prompt_tokens) + len(utterance.text_ids)
     positions = start + utterance.decoded // 2

@@ -15,7 +15,7 @@ from ..encoders.voice_encoder import VoiceEncoder
 from ..errors import ModelFolderError
 from ..hift.generator import HiFTGenerator
 from ..s3gen.model import TokenToMel
-from ..t3.turbo import T3
+from ..t3.turbo import TurboT3
 
 LISTENERS = ("ve", "s3gen.speaker_encoder", "s3tokenizer")
 """The networks that hear a reference clip; a folder may lack them and still speak."""
@@ -42,7 +42,7 @@ class Networks(nn.Module):
         super().__init__()
         if "ve" not in missing:
             self.ve = VoiceEncoder(config.voice_encoder)
-        self.t3 = T3(config.t3)
+        self.t3 = TurboT3(config.t3)
         self.s3gen = S3Gen(config, missing=missing)
         if "s3tokenizer" not in missing:
             self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)

@@ -21,6 +21,7 @@ from ..config import SAMPLE_RATE, SPEECH_CODES, RenderingConfig
 from ..loading.networks import Networks
 from ..options import MAX_TOKENS, SpeakingOptions
 from ..t3.decoder import Decoder, Request
+from ..t3.interface import Condition
 from ..t3.prefix_cache import PrefixCache
 from ..text.segments import pause_after, split_again
 from .noise import NoiseSource
@@ -126,8 +127,10 @@ class Scheduler:
         decode_key, render_key = mx.random.split(task.key)
         prefix = self._prefixes.get(
             voice.fingerprint,
-            mx.array(voice.speaker_embedding)[None],
-            mx.array(voice.t3_prompt_tokens)[None],
+            Condition(
+                speaker=mx.array(voice.speaker_embedding)[None],
+                prompt_tokens=mx.array(voice.t3_prompt_tokens)[None],
+            ),
         )
         renderer = TokenToWav(
             self._networks.s3gen,

@@ -1,4 +1,4 @@
-"""Keys and values of the positions that the transformer has seen.
+"""Keys and values of the positions that the transformer has processed.
 
 Dimensions: B batch, H heads, T time, D head width.
 """
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-BLOCK = 256
-"""Buffers grow by whole blocks of this many positions."""
+GROWTH = 256
+"""Buffers grow by a multiple of this many positions."""
 
 
 class LayerCache:
     """Keys and values of one layer, each (B, H, capacity, D) of which ``offset`` are in use.
 
-    Time stands before head width, not after it: a slice of the first T positions is then a matrix
-    per head that a BLAS takes as it lies, for q @ k.T as for p @ v. Every other order makes MLX's
-    CPU backend copy the whole cache at each step (16 heads of 64 at 700 positions: 0.4 ms here,
-    5.6 ms for (B, T, H, D)). New rows are written in place as long as nobody shares the buffer.
+    Time comes before head width: a slice of the first T positions is then one matrix per head that
+    a BLAS takes without a copy, for q @ k.T as for p @ v. With any other order MLX's CPU backend
+    copies the whole cache at each step. New positions are written in place unless another cache
+    shares the buffer.
     """
 
     def __init__(self) -> None:
@@ -29,25 +29,24 @@ class LayerCache:
         self._values: mx.array | None = None
         self._shared = False  # whether another cache may hold these very buffers
 
-    def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Append (B, H, T, D) of each; gives all that is in use, (B, H, offset + T, D)."""
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Append (B, H, T, D) of each; returns all in use, (B, H, offset + T, D)."""
         start, self.offset = self.offset, self.offset + keys.shape[2]
         self._keys = _write(self._keys, keys, start)
         self._values = _write(self._values, values, start)
         return self._keys[:, :, : self.offset], self._values[:, :, : self.offset]
 
     def append_in_place(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Make room for rows of this shape, (B, H, T, D); gives all in use, (B, H, offset + T, D).
+        """Append room of shape ``rows``, (B, H, T, D); returns all in use, (B, H, offset + T, D).
 
-        The last T are the caller's to fill in: what is written there is written into this cache's
-        own arrays.
+        The caller fills in the last T positions; the arrays are views of this cache's own.
         """
         batch, heads, time, width = rows
         start, self.offset = self.offset, self.offset + time
         if self._keys is None or self._shared or self.offset > self._keys.shape[2]:
-            shape = (batch, heads, self.offset + -self.offset % BLOCK, width)
-            self._keys = _moved(self._keys, start, shape)
-            self._values = _moved(self._values, start, shape)
+            shape = (batch, heads, self.offset + -self.offset % GROWTH, width)
+            self._keys = _grown(self._keys, start, shape)
+            self._values = _grown(self._values, start, shape)
             self._shared = False
         keys, values = np.asarray(self._keys), np.asarray(self._values)
         return keys[:, :, : self.offset], values[:, :, : self.offset]
@@ -62,8 +61,8 @@ class LayerCache:
         twin._values = None if self._values is None else self._values[...]
         return twin
 
-    def trim(self) -> None:
-        """Hold the positions in use and no spare ones."""
+    def release_spare(self) -> None:
+        """Free the room for positions to come."""
         if self._keys is not None and self._values is not None:
             # A slice would keep the whole buffer alive.
             self._keys = mx.contiguous(self._keys[:, :, : self.offset])
@@ -77,11 +76,11 @@ def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
         buffer[:, :, start : start + time] = rows
         return buffer
     parts = [] if buffer is None else [buffer[:, :, :start]]
-    spare = mx.zeros((batch, heads, -(start + time) % BLOCK, width), rows.dtype)
+    spare = mx.zeros((batch, heads, -(start + time) % GROWTH, width), rows.dtype)
     return mx.concatenate([*parts, rows, spare], axis=2)
 
 
-def _moved(buffer: mx.array | None, count: int, shape: tuple[int, ...]) -> mx.array:
+def _grown(buffer: mx.array | None, count: int, shape: tuple[int, ...]) -> mx.array:
     """A new buffer of ``shape`` with the first ``count`` positions of ``buffer``, then zeros."""
     made = mx.zeros(shape)
     if buffer is not None:
@@ -90,26 +89,26 @@ def _moved(buffer: mx.array | None, count: int, shape: tuple[int, ...]) -> mx.ar
 
 
 class KeyValueCache:
-    """One :class:`LayerCache` per layer; all stand at the same offset."""
+    """One :class:`LayerCache` per layer; all have the same offset."""
 
     def __init__(self, layers: int):
         self.layers = [LayerCache() for _ in range(layers)]
 
     @property
     def offset(self) -> int:
-        """How many positions are held."""
+        """Positions held, padding included."""
         return self.layers[0].offset
 
     def copy(self) -> KeyValueCache:
-        """An independent cache: a shared prefix is computed once and continued many times."""
+        """An independent cache that shares the buffers until one of the two writes."""
         twin = KeyValueCache(0)
         twin.layers = [layer.copy() for layer in self.layers]
         return twin
 
-    def trim(self) -> None:
-        """Give back the spare room, for a prefix that waits to be continued in copies."""
+    def release_spare(self) -> None:
+        """Free the room for positions to come, for a prefix that is only continued in copies."""
         for layer in self.layers:
-            layer.trim()
+            layer.release_spare()
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -121,30 +120,30 @@ class KeyValueCache:
             if array is not None
         ]
 
+    @classmethod
+    def gather(cls, rows: Sequence[tuple[KeyValueCache, int, int]]) -> KeyValueCache:
+        """One cache of rows from several caches, which are emptied.
 
-def gather(rows: Sequence[tuple[KeyValueCache, int, int]]) -> KeyValueCache:
-    """One batch of rows from several caches, which are emptied.
+        Rows end at the same position; shorter ones start with zeros, which a mask must hide.
 
-    Rows end together; the shorter ones begin with zeros, which a mask has to hide.
-
-    Args:
-        rows: for each a cache, its index there, and how many of its last positions are its own.
-    """
-    lengths = [length for _, _, length in rows]
-    longest = max(lengths)
-    batch = KeyValueCache(0)
-    for layers in zip(*(cache.layers for cache, _, _ in rows), strict=True):
-        layer = LayerCache()
-        layer.offset = longest
-        parts = [(old, index) for old, (_, index, _) in zip(layers, rows, strict=True)]
-        layer._keys = _aligned([(x._keys, x.offset, i) for x, i in parts], lengths)
-        layer._values = _aligned([(x._values, x.offset, i) for x, i in parts], lengths)
-        batch.layers.append(layer)
-        # One layer after another, so that only one is in memory twice.
-        mx.async_eval(layer._keys, layer._values)
-        for old, _ in parts:
-            old._keys = old._values = None
-    return batch
+        Args:
+            rows: for each a cache, its index there, and how many of the last positions are its own.
+        """
+        lengths = [length for _, _, length in rows]
+        longest = max(lengths)
+        batch = cls(0)
+        for layers in zip(*(cache.layers for cache, _, _ in rows), strict=True):
+            layer = LayerCache()
+            layer.offset = longest
+            parts = [(old, index) for old, (_, index, _) in zip(layers, rows, strict=True)]
+            layer._keys = _aligned([(x._keys, x.offset, i) for x, i in parts], lengths)
+            layer._values = _aligned([(x._values, x.offset, i) for x, i in parts], lengths)
+            batch.layers.append(layer)
+            # Layer by layer, so that only one layer is in memory twice.
+            mx.async_eval(layer._keys, layer._values)
+            for old, _ in parts:
+                old._keys = old._values = None
+        return batch
 
 
 def _aligned(parts: Sequence[tuple[mx.array | None, int, int]], lengths: Sequence[int]) -> mx.array:
@@ -153,7 +152,7 @@ def _aligned(parts: Sequence[tuple[mx.array | None, int, int]], lengths: Sequenc
     first = parts[0][0]
     assert first is not None
     _, heads, _, width = first.shape
-    room = longest + 1 + -(longest + 1) % BLOCK
+    room = longest + 1 + -(longest + 1) % GROWTH
     made = mx.zeros((len(parts), heads, room, width), first.dtype)
     for row, ((buffer, end, index), length) in enumerate(zip(parts, lengths, strict=True)):
         assert buffer is not None

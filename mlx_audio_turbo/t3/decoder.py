@@ -1,13 +1,12 @@
-"""T3's loop: one speech token after another, with the device always one step ahead of the host.
+"""T3's loop: one speech token after another, with the device one step ahead of the host.
 
-Dimensions: B batch, T time, P prompt tokens, C width, V speech ids.
+Dimensions: B utterances, R cache rows per utterance, T time, C width, V speech ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import cast
 
 import mlx.core as mx
@@ -15,208 +14,132 @@ import mlx.core as mx
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
 from ..options import SamplingOptions
-from .cache import KeyValueCache, gather
-from .forward import forward_of
-from .sampling import mark, sample
-from .turbo import T3
-
-
-def prefill_prefix(model: T3, speaker: mx.array, prompt_tokens: mx.array) -> KeyValueCache:
-    """The cache after a voice's part of the sequence, which every sentence of it shares.
-
-    Args:
-        speaker: (B, 256).
-        prompt_tokens: (B, P), any P from 0 up.
-    """
-    cache, embeddings = model.make_cache(), model.prefix(speaker, prompt_tokens)
-    forward_of(model)(embeddings, cache, [0] * len(embeddings))
-    return cache
-
-
-def generate(
-    model: T3,
-    text_ids: mx.array,
-    speaker: mx.array,
-    prompt_tokens: mx.array,
-    *,
-    key: mx.array,
-    options: SamplingOptions | None = None,
-    max_tokens: int = 1000,
-    stop: bool = True,
-    prefix_cache: KeyValueCache | None = None,
-) -> Iterator[int]:
-    """Yield the speech tokens of a text as they are drawn, without the stop token.
-
-    Ids of 6561 and above other than stop are yielded too, and stay part of the sequence; they are
-    no speech, and the caller leaves them out of what S3Gen gets. The key and value cache lives as
-    long as the generator: closing it frees the memory.
-
-    The reference's loop never tests its first draw for the stop token and may give one token more
-    than its limit; this one tests every draw and keeps to ``max_tokens``.
-
-    Args:
-        text_ids: (T,), at least one.
-        speaker: (256,), from the voice encoder.
-        prompt_tokens: (P,), speech tokens of the reference clip.
-        key: a random key; equal keys give equal tokens, whatever ``max_tokens`` is.
-        options: how to draw; the defaults where absent.
-        max_tokens: the most tokens to give; the end of the position table is a limit too.
-        stop: False takes the stop token out of the draw, for a sequence of fixed length.
-        prefix_cache: what :func:`prefill_prefix` gave for this speaker and prompt. It is continued
-            in a copy, so that it serves any number of texts.
-
-    Raises:
-        OptionError: ``max_tokens`` is below 1, or the text leaves no room in the position table.
-    """
-    if prefix_cache is None:
-        prefix_cache = prefill_prefix(model, speaker[None], prompt_tokens[None])
-    request = Request(0, text_ids, prefix_cache, key, max_tokens)
-    limit_of(model, request)  # errors belong to the call, not to the first token
-    tokens = decode(model, [request], options=options, stop=stop)
-    return (token for _, token in tokens if token is not None)
+from .interface import T3, Cache
+from .sampling import add_to_history, sample
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """One utterance to decode.
 
-    id: names its tokens among those of others.
+    id: labels its tokens among those of other utterances.
     text_ids: (T,), at least one.
-    prefix: what :func:`prefill_prefix` gave for its voice, one row; continued in a copy.
-    key: its random key; equal keys give equal tokens, whoever else is decoded.
-    max_tokens: the most tokens to give.
+    prefix: the cache of its voice, from :func:`~.interface.prefill_prefix`; continued in a copy.
+    key: its random key; equal keys give equal tokens, whatever else is decoded.
+    max_tokens: limit; 25 tokens are one second.
     """
 
     id: int
     text_ids: mx.array
-    prefix: KeyValueCache
+    prefix: Cache
     key: mx.array
     max_tokens: int = 1000
 
 
-def limit_of(model: T3, request: Request) -> int:
-    """How many tokens the request may get: its own limit, and the position table's.
-
-    Raises:
-        OptionError: not even one.
-    """
-    if request.max_tokens < 1:
-        raise OptionError(f"max_tokens is {request.max_tokens}; give a number from 1 up")
-    taken, positions = request.prefix.offset + request.text_ids.size, model.config.positions
-    if taken >= positions:
-        raise OptionError(f"voice and text take {taken} of {positions} positions; shorten the text")
-    return min(request.max_tokens, positions - taken)
-
-
-def decode(
-    model: T3,
-    requests: Iterable[Request],
-    *,
-    options: SamplingOptions | None = None,
-    batch_size: int = 1,
-    stop: bool = True,
-) -> Iterator[tuple[int, int | None]]:
-    """Decode up to ``batch_size`` requests together: (id, token) as they come, and (id, None) once.
-
-    A request is taken from ``requests`` when a place is free. Closing the generator frees all.
-    """
-    decoder, waiting = Decoder(model, options=options, stop=stop), iter(requests)
-    try:
-        while True:
-            for request in islice(waiting, batch_size - len(decoder)):
-                decoder.add(request)
-            if not len(decoder):
-                return
-            yield from decoder.step()
-    finally:
-        decoder.close()
-
-
 @dataclass(eq=False)
 class _Row:
-    """One utterance on its way.
+    """The state of one utterance.
 
-    length: positions that it holds in its batch's cache.
-    undrawn, unread: how many of its tokens have still to be dispatched, and to be read.
+    length: positions that each of its cache rows holds.
+    limit: tokens to sample in all.
+    sampled, read: how many of its tokens are dispatched, and how many the host has read.
     """
 
     id: int
     length: int
-    undrawn: int
-    unread: int
-    gone: bool = False
+    limit: int
+    sampled: int = 0
+    read: int = 0
+    removed: bool = False
+
+    @property
+    def going(self) -> bool:
+        """Whether it takes another step."""
+        return self.sampled < self.limit and not self.removed
 
 
 @dataclass(eq=False)
 class _Batch:
-    """Rows that take their steps together, and what was last drawn for them.
+    """Utterances that take their steps together, and what was last sampled for them.
 
-    ids: (B,). keys: (B, 2), for the draws to come. history: (B, V), true for what was drawn.
+    cache: B * R rows, those of an utterance side by side.
+    ids: (B,). keys: (B, 2), for the samples to come. history: (B, V), true for what was sampled.
     """
 
     rows: list[_Row]
-    cache: KeyValueCache
+    cache: Cache
     ids: mx.array
     keys: mx.array
     history: mx.array
 
 
 class Decoder:
-    """Utterances that are decoded together; they enter and leave between any two steps.
+    """Decodes utterances together; they enter and leave between any two steps.
 
-    Each gets what it would get alone: a random key, a history and positions of its own. Shorter
-    ones are padded on the left, and nobody looks at the padding.
+    Each utterance gets the tokens that it would get alone: it has a random key, a history and
+    positions of its own. Shorter ones are padded on the left, and the padding is masked.
+
+    Every sample is tested for the stop token and ``max_tokens`` is exact; the reference never tests
+    its first sample, and may exceed its limit by one token. Ids of 6561 and above that are sampled
+    are returned too and stay part of the sequence; the caller leaves them out of what S3Gen gets.
+
+    Args:
+        stop: False never samples the stop token, for a sequence of fixed length.
     """
 
     def __init__(self, model: T3, *, options: SamplingOptions | None = None, stop: bool = True):
-        self._model, self._options, self._stop = model, options or SamplingOptions(), stop
-        self._forward = forward_of(model)
+        self._model, self._options = model, options or SamplingOptions()
+        self._forward = model.make_forward(self._options)
+        self._rows_each = model.rows(self._options)
+        self._invalid = _mask([*model.invalid_ids, *([] if stop else [STOP_SPEECH])], model)
         self._rows: dict[int, _Row] = {}
         self._batches: list[_Batch] = []
-        self._drawn: list[tuple[list[_Row], mx.array]] = []  # dispatched, and not read
+        self._sampled: list[tuple[list[_Row], mx.array]] = []  # dispatched and not read
 
     def __len__(self) -> int:
         """How many utterances have not ended."""
         return len(self._rows)
 
     def add(self, request: Request) -> None:
-        """Let an utterance enter: its text is under way when this returns.
+        """Start an utterance: its text is dispatched when this returns.
 
         Raises:
-            OptionError: ``max_tokens`` is below 1, or the text leaves no room to speak.
+            OptionError: ``max_tokens`` is below 1, or the text is too long for the model.
             ValueError: the id is in use.
         """
-        limit = limit_of(self._model, request)
+        if request.max_tokens < 1:
+            raise OptionError(f"max_tokens is {request.max_tokens}; give a number from 1 up")
+        room = self._model.room(request.prefix.offset, request.text_ids)
         if request.id in self._rows:
             raise ValueError(f"two requests of id {request.id} at a time")
-        start = mx.array([START_SPEECH])
-        text, begin = self._model.embed_text(request.text_ids), self._model.embed_speech(start)
-        row = _Row(request.id, request.prefix.offset + text.shape[0] + 1, limit, limit)
-        nothing = mx.zeros((1, self._model.config.speech_vocabulary), mx.bool_)
-        batch = _Batch([row], request.prefix.copy(), start, request.key[None], nothing)
-        embeddings = mx.concatenate([text, begin])[None]
-        logits = self._forward(embeddings, batch.cache, [request.prefix.offset])
-        # The start token is penalised at the first draw and no more; then, what was spoken is.
-        self._draw(batch, logits, spoken=mark(nothing, start))
+        start, held = mx.array([START_SPEECH]), request.prefix.offset
+        cache = _copies(request.prefix, self._rows_each)
+        embeddings = self._model.embed_input(request.text_ids, self._rows_each)
+        row = _Row(request.id, held + embeddings.shape[1], min(request.max_tokens, room))
+        nothing = mx.zeros((1, self._model.speech_vocabulary), mx.bool_)
+        batch = _Batch([row], cache, start, request.key[None], nothing)
+        logits = self._forward(embeddings, batch.cache, [held] * self._rows_each)
+        # The start token is in the history of the first sample only.
+        self._sample(batch, logits, history=add_to_history(nothing, start))
         self._rows[request.id] = row
         self._batches.append(batch)
 
     def step(self) -> list[tuple[int, int | None]]:
         """The next token of every utterance; None, once, where one has ended.
 
-        The step after it is dispatched before a token is read. An utterance that turns out to have
-        ended has then been drawn one token too many, which is thrown away.
+        The next step is dispatched before a token is read. For an utterance that turns out to have
+        ended, one token too many has then been sampled, which is discarded.
         """
         found: list[tuple[int, int | None]] = []
-        found += [(row.id, None) for row in self._rows.values() if not row.unread]
-        drawn, self._drawn = self._drawn, []
+        found += [(row.id, None) for row in self._rows.values() if row.read == row.limit]
+        sampled, self._sampled = self._sampled, []
         self._regroup()
         for batch in self._batches:
             self._advance(batch)
-        for rows, ids in drawn:
+        for rows, ids in sampled:
             for row, token in zip(rows, cast(list[int], ids.tolist()), strict=True):
-                if not row.gone:
-                    row.unread -= 1
+                if not row.removed:
+                    row.read += 1
                     found.append((row.id, None if token == STOP_SPEECH else token))
         for id, token in found:
             if token is None:
@@ -224,71 +147,96 @@ class Decoder:
         return found
 
     def remove(self, id: int) -> None:
-        """Give an utterance up.
+        """Stop an utterance.
 
         Raises:
             KeyError: there is none of this id, or it has ended.
         """
-        self._rows.pop(id).gone = True
+        self._rows.pop(id).removed = True
         if not self._rows:
             self.close()
 
     def close(self) -> None:
-        """Give all up, and their memory back."""
+        """Stop all utterances and free their memory."""
         for batch in self._batches:
             for row in batch.rows:
-                row.gone = True
+                row.removed = True
         self._rows.clear()
         self._batches.clear()
-        self._drawn.clear()
+        self._sampled.clear()
 
     def _regroup(self) -> None:
-        """Bring all rows that go on, and no others, into one batch."""
+        """Join all utterances that take another step, and no others, in one batch."""
         going = [
             (batch, index)
             for batch in self._batches
             for index, row in enumerate(batch.rows)
-            if row.undrawn and not row.gone
+            if row.going
         ]
         if not going:
             self._batches = []
         elif len(self._batches) > 1 or len(going) < len(self._batches[0].rows):
-            self._batches = [_joined(going)]
+            self._batches = [_joined(going, self._rows_each)]
 
     def _advance(self, batch: _Batch) -> None:
-        """One more token for each row, from the last ones."""
-        embeddings = self._model.embed_speech(batch.ids[:, None])
-        logits = self._forward(embeddings, batch.cache, [row.length for row in batch.rows])
+        """Sample one more token for each utterance, from the last ones."""
+        positions = mx.array([row.sampled for row in batch.rows])[:, None]
+        x = self._model.embed_speech(batch.ids[:, None], positions)
+        if self._rows_each > 1:
+            x = mx.repeat(x, self._rows_each, axis=0)
+        lengths = [row.length for row in batch.rows for _ in range(self._rows_each)]
+        logits = self._forward(x, batch.cache, lengths)
         for row in batch.rows:
             row.length += 1
-        self._draw(batch, logits, spoken=batch.history)
+        self._sample(batch, logits, history=batch.history)
 
-    def _draw(self, batch: _Batch, logits: mx.array, *, spoken: mx.array) -> None:
-        if not self._stop:
-            logits[:, STOP_SPEECH] = -mx.inf
-        batch.keys, draws = _split(batch.keys)
-        batch.ids = sample(logits, spoken, self._options, draws)
-        batch.history = mark(batch.history, batch.ids)
+    def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
+        if self._invalid is not None:
+            logits = mx.where(self._invalid, -mx.inf, logits)
+        batch.keys, keys = _split(batch.keys)
+        batch.ids = sample(logits, history, self._options, self._model.filters, keys)
+        batch.history = add_to_history(batch.history, batch.ids)
         mx.async_eval(batch.ids, batch.history, batch.keys)
         for row in batch.rows:
-            row.undrawn -= 1
-        self._drawn.append((batch.rows, batch.ids))
+            row.sampled += 1
+        self._sampled.append((batch.rows, batch.ids))
 
 
 _split = mx.vmap(lambda key: tuple(mx.random.split(key)))
 
 
-def _joined(rows: Sequence[tuple[_Batch, int]]) -> _Batch:
-    """One batch of rows from several, which are used up."""
-    if len(rows) == len(rows[0][0].rows) == 1:
-        return rows[0][0]
+def _mask(ids: Sequence[int], model: T3) -> mx.array | None:
+    """(V,), true for the ``ids``; None without any."""
+    if not ids:
+        return None
+    mask = mx.zeros((model.speech_vocabulary,), mx.bool_)
+    mask[mx.array(list(ids))] = True
+    return mask
+
+
+def _copies(prefix: Cache, rows: int) -> Cache:
+    """A cache of ``rows`` rows, each a copy of the one row of ``prefix``."""
+    if rows == 1:
+        return prefix.copy()
+    return prefix.gather([(prefix.copy(), 0, prefix.offset) for _ in range(rows)])
+
+
+def _joined(going: Sequence[tuple[_Batch, int]], rows_each: int) -> _Batch:
+    """One batch of utterances from several batches, which are used up."""
+    if len(going) == len(going[0][0].rows) == 1:
+        return going[0][0]
 
     def joined(name: str) -> mx.array:
-        return mx.concatenate([getattr(batch, name)[i : i + 1] for batch, i in rows])
+        return mx.concatenate([getattr(batch, name)[i : i + 1] for batch, i in going])
 
+    rows = [
+        (batch.cache, index * rows_each + row, batch.rows[index].length)
+        for batch, index in going
+        for row in range(rows_each)
+    ]
     return _Batch(
-        [batch.rows[index] for batch, index in rows],
-        gather([(batch.cache, index, batch.rows[index].length) for batch, index in rows]),
+        [batch.rows[index] for batch, index in going],
+        going[0][0].cache.gather(rows),
         joined("ids"),
         joined("keys"),
         joined("history"),

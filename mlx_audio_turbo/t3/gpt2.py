@@ -29,7 +29,7 @@ class Attention(nn.Module):
         qkv = self.c_attn(x).reshape(batch, time, 3, self._heads, self._head_dim)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
         if cache is not None:
-            k, v = cache.update(k, v)
+            k, v = cache.update_and_fetch(k, v)
         y = ops.attention(q, k, v, scale=self._head_dim**-0.5, mask=mask)
         return self.c_proj(y.transpose(0, 2, 1, 3).reshape(batch, time, width))
 
@@ -47,7 +47,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normed before and added to what came in."""
+    """Attention and feed-forward, each with a norm before it and a residual connection."""
 
     def __init__(self, config: T3Config):
         super().__init__()
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """The stack of blocks between embeddings and hidden states."""
+    """The transformer from embeddings to hidden states."""
 
     def __init__(self, config: T3Config):
         super().__init__()
@@ -83,19 +83,19 @@ class GPT2(nn.Module):
         """Hidden states (B, T, C) of embeddings ``x`` (B, T, C).
 
         Args:
-            cache: what came before; ``x`` continues it and is added to it.
-            positions: (T,) or (B, T), rows of the position table. Where absent, counted on from
-                the cache.
-            mask: where a query may look, boolean and broadcast to (B, H, T, cache + T). Where
-                absent, causal.
+            cache: the positions before ``x``; it grows by ``x``.
+            positions: (T,) or (B, T), rows of the position table. By default those that follow the
+                cache.
+            mask: true where a query attends to a key, broadcast to (B, H, T, cache + T). By default
+                causal.
         """
         time = x.shape[1]
         if positions is None:
             start = 0 if cache is None else cache.offset
             positions = mx.arange(start, start + time)
-        seen = "causal" if mask is None and time > 1 else mask
+        visible = "causal" if mask is None and time > 1 else mask
         x = x + self.wpe(positions)
         layers = [None] * len(self.h) if cache is None else cache.layers
         for block, layer in zip(self.h, layers, strict=True):
-            x = block(x, layer, seen)
+            x = block(x, layer, visible)
         return self.ln_f(x)

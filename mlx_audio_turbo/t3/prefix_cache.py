@@ -1,44 +1,43 @@
-"""The voice's part of the sequence, computed once for all its sentences."""
+"""The part of the sequence before the text, computed once for all sentences of a voice."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
 import mlx.core as mx
 
-from .cache import KeyValueCache
-from .decoder import prefill_prefix
-from .turbo import T3
+from .interface import T3, Cache, Condition, prefill_prefix
 
 
 class PrefixCache:
-    """Caches after speaker and prompt of the last few voices; at full size 74 MB each in float32.
+    """Caches of the last few voices, after speaker and prompt; at full size 74 MB each in float32.
 
     T3 is causal: the keys and values of the prefix do not depend on the text that follows.
     """
 
     def __init__(self, model: T3, *, voices: int = 4):
         self._model, self._voices = model, voices
-        self._held: OrderedDict[str, KeyValueCache] = OrderedDict()
+        self._held: OrderedDict[Hashable, Cache] = OrderedDict()
 
-    def get(self, fingerprint: str, speaker: mx.array, prompt_tokens: mx.array) -> KeyValueCache:
-        """The cache of the voice of this fingerprint; to be continued in a copy.
+    def get(self, fingerprint: str, condition: Condition) -> Cache:
+        """The cache of a voice, to be continued in a copy.
 
         Args:
-            speaker: (1, 256).
-            prompt_tokens: (1, P).
+            fingerprint: of the voice that ``condition`` was made of.
         """
-        if fingerprint in self._held:
-            self._held.move_to_end(fingerprint)
-            return self._held[fingerprint]
-        cache = prefill_prefix(self._model, speaker, prompt_tokens)
-        cache.trim()
+        key = fingerprint
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        cache = prefill_prefix(self._model, condition)
+        cache.release_spare()
         mx.eval(cache.arrays)
-        self._held[fingerprint] = cache
+        self._held[key] = cache
         if len(self._held) > self._voices:
             self._held.popitem(last=False)
         return cache
 
     def clear(self) -> None:
-        """Let go of all voices."""
+        """Free all caches."""
         self._held.clear()

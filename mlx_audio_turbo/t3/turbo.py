@@ -1,17 +1,26 @@
-"""T3: speaker, prompt and text in; logits of speech tokens out.
+"""Turbo's T3: speaker, prompt and text in; logits of speech tokens out.
 
-One sequence, one position table over all of it: the speaker's row, the prompt's tokens, the text,
-the start token, then speech. Dimensions: B batch, T time, P prompt tokens, C width, V speech ids.
+One sequence with one position table: the speaker's row, the prompt's tokens, the text, the start
+token, then speech. Dimensions: B batch, T time, P prompt tokens, C width, V speech ids.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..config import T3Config
+from .. import ops
+from ..config import START_SPEECH, T3Config
+from ..errors import OptionError
+from ..options import SamplingOptions
 from .cache import KeyValueCache
 from .gpt2 import GPT2
+from .gpt2_numpy import NumpyForward
+from .interface import Condition, Forward
+from .sampling import repetition_penalty, temperature, top_k, top_p
 
 
 class ConditionEncoder(nn.Module):
@@ -22,8 +31,11 @@ class ConditionEncoder(nn.Module):
         self.spkr_enc = nn.Linear(config.speaker_embedding, config.width)
 
 
-class T3(nn.Module):
+class TurboT3(nn.Module):
     """The language model from text to speech tokens (25 per second)."""
+
+    filters = (temperature, top_k, top_p, repetition_penalty)
+    invalid_ids = ()
 
     def __init__(self, config: T3Config):
         super().__init__()
@@ -39,22 +51,53 @@ class T3(nn.Module):
         """The sizes that this model was made with."""
         return self._config
 
+    @property
+    def speech_vocabulary(self) -> int:
+        """V, the number of speech ids."""
+        return self._config.speech_vocabulary
+
+    def rows(self, options: SamplingOptions) -> int:
+        """One: there is no guidance."""
+        return 1
+
+    def room(self, prefix: int, text_ids: mx.array) -> int:
+        """How many speech tokens the position table leaves after prefix and text.
+
+        Raises:
+            OptionError: not even one.
+        """
+        taken, positions = prefix + text_ids.size, self._config.positions
+        if taken >= positions:
+            raise OptionError(
+                f"voice and text take {taken} of {positions} positions; shorten the text"
+            )
+        return positions - taken
+
+    def prefix(self, condition: Condition) -> mx.array:
+        """Embeddings (B, 1 + P, C) of the speaker and the prompt tokens."""
+        speaker = condition.speaker.astype(self.speech_emb.weight.dtype)
+        row = self.cond_enc.spkr_enc(speaker)[:, None]
+        return mx.concatenate([row, self.speech_emb(condition.prompt_tokens)], axis=1)
+
+    def embed_input(self, text_ids: mx.array, rows: int = 1) -> mx.array:
+        """Embeddings (1, T + 1, C) of text ids (T,) and the start token."""
+        text, start = self.text_emb(text_ids), self.speech_emb(mx.array([START_SPEECH]))
+        return mx.concatenate([text, start])[None]
+
+    def embed_speech(self, ids: mx.array, positions: mx.array | None = None) -> mx.array:
+        """Embeddings (B, T, C) of speech ids (B, T); the transformer adds the positions."""
+        return self.speech_emb(ids)
+
     def make_cache(self) -> KeyValueCache:
         """An empty cache."""
         return KeyValueCache(self._config.layers)
 
-    def prefix(self, speaker: mx.array, prompt_tokens: mx.array) -> mx.array:
-        """Embeddings (B, 1 + P, C) of ``speaker`` (B, 256) and ``prompt_tokens`` (B, P)."""
-        row = self.cond_enc.spkr_enc(speaker.astype(self.speech_emb.weight.dtype))
-        return mx.concatenate([row[:, None], self.embed_speech(prompt_tokens)], axis=1)
-
-    def embed_text(self, ids: mx.array) -> mx.array:
-        """Embeddings (B, T, C) of text ids (B, T)."""
-        return self.text_emb(ids)
-
-    def embed_speech(self, ids: mx.array) -> mx.array:
-        """Embeddings (B, T, C) of speech ids (B, T)."""
-        return self.speech_emb(ids)
+    def make_forward(self, options: SamplingOptions) -> Forward:
+        """The form for the device that runs new work."""
+        plain = self.speech_emb.weight.dtype == self.speech_head.weight.dtype == mx.float32
+        if plain and not ops.on_gpu():
+            return NumpyForward(self.tfmr, self.speech_head, self._config)
+        return partial(mlx_forward, self)
 
     def __call__(
         self,
@@ -68,5 +111,20 @@ class T3(nn.Module):
         return self.tfmr(embeddings, cache=cache, positions=positions, mask=mask)
 
     def logits(self, hidden: mx.array) -> mx.array:
-        """Float32 scores (..., V) of the speech token that follows each of ``hidden`` (..., C)."""
+        """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
         return self.speech_head(hidden).astype(mx.float32)
+
+
+def mlx_forward(
+    model: TurboT3, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]
+) -> mx.array:
+    """A :data:`~.interface.Forward` through the network, lazily."""
+    offset, time = cache.offset, x.shape[1]
+    positions = mask = None
+    if min(lengths) < offset:
+        own = mx.array(list(lengths))[:, None]
+        positions = own + mx.arange(time)
+        key, query = mx.arange(offset + time), mx.arange(offset, offset + time)[:, None]
+        mask = ((key >= (offset - own)[..., None]) & (key <= query))[:, None]
+    hidden = model(x, cache=cache, positions=positions, mask=mask)
+    return model.logits(hidden[:, -1])

@@ -15,10 +15,10 @@ from mlx_audio_turbo.options import ChunkOptions, SamplingOptions
 from mlx_audio_turbo.synthesis.noise import NoiseSource
 from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav, tokens_due
 from mlx_audio_turbo.t3.decoder import Decoder, Request
-from mlx_audio_turbo.t3.turbo import T3
+from mlx_audio_turbo.t3.turbo import TurboT3
 
 
-def tokens_together(t3: T3, utterance: Workload, *, rows: int, tokens: int) -> float:
+def tokens_together(t3: TurboT3, utterance: Workload, *, rows: int, tokens: int) -> float:
     """Tokens per second of ``rows`` utterances that are decoded together, after the first step."""
     decoder = Decoder(t3, options=SamplingOptions(), stop=False)
     prefix = prefix_of(t3, utterance)

@@ -12,12 +12,12 @@ from mlx.utils import tree_flatten, tree_map
 
 from mlx_audio_turbo.config import START_SPEECH, T3Config, from_dict, to_dict
 from mlx_audio_turbo.options import SamplingOptions
-from mlx_audio_turbo.t3.decoder import generate
-from mlx_audio_turbo.t3.forward import Forward, forward_of, on_device
+from mlx_audio_turbo.t3.interface import Forward
 from mlx_audio_turbo.t3.sampling import filter_logits
-from mlx_audio_turbo.t3.turbo import T3
+from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES
+from tests.decode import condition, generate
 
 from .. import seeded
 from ..inputs_t3 import SETTINGS, Sequence, logit_cases, nano_sizes, sequence, thin
@@ -28,13 +28,13 @@ from .context import Context, load_network
 def rows(context: Context) -> Iterator[Row]:
     """The rows of T3 and of sampling; see the issue's table for the bounds."""
     recorded, config = context.reference("t3"), context.config.t3
-    model = T3(config)
+    model = TurboT3(config)
     load_network(model, RULES, context.checkpoint / context.t3_file, target_prefix="t3.")
     yield from _model_rows("T3 Turbo", model, _part(recorded, "turbo."), small=context.small)
     yield _half_row(model, small=context.small)
     del model
     nano = nano_sizes(small=context.small)
-    model = T3(from_dict(T3Config, nano))
+    model = TurboT3(from_dict(T3Config, nano))
     _load_arrays(model, seeded.t3_weights(nano, seed=2))
     yield from _model_rows("T3 Nano", model, _part(recorded, "nano."), small=context.small)
     yield from _sampling_rows(recorded, config.speech_vocabulary, small=context.small)
@@ -44,7 +44,7 @@ def _part(recorded: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarr
     return {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}
 
 
-def _load_arrays(model: T3, weights: Mapping[str, np.ndarray]) -> None:
+def _load_arrays(model: TurboT3, weights: Mapping[str, np.ndarray]) -> None:
     named = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
     shapes = {"t3." + name: tuple(x.shape) for name, x in named}
     plan = conversion.plan(RULES, weights)
@@ -53,10 +53,10 @@ def _load_arrays(model: T3, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def _model_rows(
-    stage: str, model: T3, reference: Mapping[str, np.ndarray], *, small: bool
+    stage: str, model: TurboT3, reference: Mapping[str, np.ndarray], *, small: bool
 ) -> Iterator[Row]:
     inputs = sequence(to_dict(model.config), small=small)
-    hidden, logits = _forced(model, inputs, forward_of(model))
+    hidden, logits = _forced(model, inputs, model.make_forward(SamplingOptions()))
     expected = reference["logits"]
     ours = thin(logits, small=small)
     yield Row(stage, "deviation of the reference's logits", float(reference["spread"]), 1.0, True)
@@ -67,7 +67,7 @@ def _model_rows(
     yield Row(stage, "logits, prefill", relative(ours[0], expected[0]), 1e-5)
     steps = [relative(a, b) for a, b in zip(ours[1:], expected[1:], strict=True)]
     yield Row(stage, f"logits, worst of {len(steps)} cached steps", max(steps), 1e-5)
-    _, network = _forced(model, inputs, partial(on_device, model))
+    _, network = _forced(model, inputs, partial(mlx_forward, model))
     steps = [
         relative(a, b) for a, b in zip(thin(network, small=small)[1:], expected[1:], strict=True)
     ]
@@ -89,13 +89,12 @@ def _model_rows(
     yield Row(stage, f"{inputs.greedy} greedy tokens, differing", differing, 0)
 
 
-def _forced(model: T3, inputs: Sequence, forward: Forward) -> tuple[np.ndarray, np.ndarray]:
+def _forced(model: TurboT3, inputs: Sequence, forward: Forward) -> tuple[np.ndarray, np.ndarray]:
     """Hidden states of the prefill (T, C); logits after it and after each forced token (n, V)."""
     embeddings = mx.concatenate(
         [
-            model.prefix(mx.array(inputs.speaker)[None], mx.array(inputs.prompt)[None]),
-            model.embed_text(mx.array(inputs.text)[None]),
-            model.embed_speech(mx.array([[START_SPEECH]])),
+            model.prefix(condition(mx.array(inputs.speaker), mx.array(inputs.prompt))),
+            model.embed_input(mx.array(inputs.text)),
         ],
         axis=1,
     )
@@ -107,7 +106,7 @@ def _forced(model: T3, inputs: Sequence, forward: Forward) -> tuple[np.ndarray, 
     return np.array(model(embeddings)[0]), np.stack(logits)
 
 
-def _half_row(model: T3, *, small: bool) -> Row:
+def _half_row(model: TurboT3, *, small: bool) -> Row:
     """How often weights rounded to float16 leave the likeliest token as it is."""
     sizes = to_dict(model.config)
     inputs = sequence(sizes, small=small)
@@ -117,9 +116,9 @@ def _half_row(model: T3, *, small: bool) -> Row:
     def likeliest() -> np.ndarray:
         embeddings = mx.concatenate(
             [
-                model.prefix(mx.array(inputs.speaker)[None], mx.array(inputs.prompt)[None]),
-                model.embed_text(mx.array(inputs.text)[None]),
-                model.embed_speech(mx.array(forced)[None]),
+                model.prefix(condition(mx.array(inputs.speaker), mx.array(inputs.prompt))),
+                model.embed_input(mx.array(inputs.text)),
+                model.embed_speech(mx.array(forced[1:])[None]),
             ],
             axis=1,
         )
@@ -152,9 +151,11 @@ def _sampling_rows(
         others, worst = 0, 0.0
         cases = logit_cases(vocabulary, number, small=small)
         for (logits, history), theirs in zip(cases, wanted, strict=True):
-            spoken = np.zeros((1, vocabulary), bool)
-            spoken[0, history] = True
-            scores = filter_logits(mx.array(logits)[None], mx.array(spoken), options)
+            history_mask = np.zeros((1, vocabulary), bool)
+            history_mask[0, history] = True
+            scores = filter_logits(
+                mx.array(logits)[None], mx.array(history_mask), options, TurboT3.filters
+            )
             found = np.array(scores[0], np.float64)
             kept = np.isfinite(found)
             if by_value:

@@ -1,8 +1,6 @@
-"""T3 from embeddings to the scores of the next token, in the form that suits the device.
+"""GPT-2 in NumPy, for float32 on a CPU: the arithmetic of :mod:`.gpt2`, without a graph.
 
-The same arithmetic twice: :func:`on_device` is the network itself, :class:`OnHost` its equal in
-NumPy for a CPU. Dimensions: B batch, T time, L time with what came before, C width, H heads, D head
-width, V speech ids.
+Dimensions: B batch, T time, L time with the cache, C width, H heads, D head width, V speech ids.
 """
 
 from __future__ import annotations
@@ -11,73 +9,41 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .. import ops
 from ..config import T3Config
 from ..ops import blas
 from .cache import KeyValueCache, LayerCache
-from .gpt2 import MLP, Attention, Block
-from .turbo import T3
+from .gpt2 import GPT2, MLP, Attention, Block
 
-MOST_SHARES = 8
-"""Cores that share a step at most: by then memory is what there is too little of."""
+MAX_THREADS = 8
+"""With more cores than this memory bandwidth is the limit."""
 SLOPE = math.sqrt(2 / math.pi)
 
-Forward: TypeAlias = Callable[[mx.array, KeyValueCache, Sequence[int]], mx.array]
-"""``forward(x, cache, lengths)``: scores (B, V), float32, of what follows ``x`` (B, T, C).
 
-The cache grows by ``x``. ``lengths`` counts the positions that each row had in it of its own: the
-last ones; what stands before them is padding that nobody looks at.
-"""
+class NumpyForward:
+    """A :data:`~.interface.Forward` that runs at once, on views of the model's own arrays.
 
+    A step is a product of one row with every weight, and many small operations. On a CPU MLX needs
+    several times NumPy's time per operation, and multiplies matrices only, where NumPy has the
+    product of matrix and vector; a token takes about two thirds of MLX's time.
 
-def forward_of(model: T3) -> Forward:
-    """The form for the device that runs new work."""
-    plain = model.speech_emb.weight.dtype == model.speech_head.weight.dtype == mx.float32
-    return OnHost(model) if plain and not ops.on_gpu() else partial(on_device, model)
-
-
-def on_device(model: T3, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]) -> mx.array:
-    """A :data:`Forward` through the network, lazily."""
-    offset, time = cache.offset, x.shape[1]
-    positions = mask = None
-    if min(lengths) < offset:
-        own = mx.array(list(lengths))[:, None]
-        positions = own + mx.arange(time)
-        key, query = mx.arange(offset + time), mx.arange(offset, offset + time)[:, None]
-        mask = ((key >= (offset - own)[..., None]) & (key <= query))[:, None]
-    hidden = model(x, cache=cache, positions=positions, mask=mask)
-    return model.logits(hidden[:, -1])
-
-
-class OnHost:
-    """A :data:`Forward` in NumPy, at once, on views of the model's own arrays.
-
-    A token is one product of a row with every weight, and small things between. MLX spends 6 µs on
-    each of the 2,200 primitives of a step on the CPU, which takes as long as the weights take from
-    memory, and its product knows matrices only; NumPy spends 1 µs on a quarter as many, and has the
-    product of matrix and vector. Turbo on two cores with 48 GB/s: 51 ms a token there, 33 here, of
-    which 25 are the weights' way.
-
-    Each core takes some of the heads and of the hidden units, so that the cores meet twice a layer.
-    OpenBLAS's own threads meet at every product, and wait for each other in a loop that gives way
-    to whoever else wants the processor: beside a busy program a token took eight times as long.
+    Each thread computes some of the heads and some of the hidden units, so that the threads
+    synchronise twice a layer. OpenBLAS's own threads synchronise at every product and spin while
+    they wait, which makes them slow beside other busy processes.
     """
 
-    def __init__(self, model: T3):
-        config = model.config
-        shares = min(blas.cores(), MOST_SHARES, config.heads)
-        self._positions = np.asarray(model.tfmr.wpe.weight)
-        self._layers = [_Layer(block, config, shares) for block in model.tfmr.h]
-        self._norm = _Norm(model.tfmr.ln_f)
-        weight = np.asarray(model.speech_head.weight)
+    def __init__(self, transformer: GPT2, head: nn.Linear, config: T3Config):
+        shares = min(blas.cores(), MAX_THREADS, config.heads)
+        self._positions = np.asarray(transformer.wpe.weight)
+        self._layers = [_Layer(block, config, shares) for block in transformer.h]
+        self._norm = _Norm(transformer.ln_f)
+        weight = np.asarray(head.weight)
         self._head = [weight[some] for some in _shares(len(weight), shares)]
-        self._bias = np.asarray(model.speech_head.bias)
+        self._bias = np.asarray(head.bias)
 
     def __call__(self, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]) -> mx.array:
         padding = [cache.offset - length for length in lengths]
@@ -87,7 +53,7 @@ class OnHost:
             for layer, held in zip(self._layers, cache.layers, strict=True):
                 y = layer(y, held, padding)
             last = self._norm(y[:, -1])
-            scores = _together([partial(_product, weight, last) for weight in self._head])
+            scores = _run_parallel([partial(_product, weight, last) for weight in self._head])
         return mx.array(np.concatenate(scores, axis=-1) + self._bias)
 
 
@@ -106,18 +72,20 @@ class _Layer:
         self._bias2 = np.asarray(block.mlp.c_proj.bias)
 
     def __call__(self, x: np.ndarray, cache: LayerCache, padding: Sequence[int]) -> np.ndarray:
-        """(B, T, C) to the same; ``padding`` (B,) counts positions that a row does not see."""
+        """(B, T, C) to the same; ``padding`` (B,) counts the first positions, which are masked."""
         batch, time, _ = x.shape
         held = cache.append_in_place((batch, self._heads, time, self._head_dim))
         y = self._norm1(x)
-        shares = _together([partial(some, y, *held, padding) for some in self._attention])
+        shares = _run_parallel([partial(some, y, *held, padding) for some in self._attention])
         x = sum(shares, x + self._bias1)
         y = self._norm2(x)
-        return sum(_together([partial(some, y) for some in self._feed_forward]), x + self._bias2)
+        return sum(
+            _run_parallel([partial(some, y) for some in self._feed_forward]), x + self._bias2
+        )
 
 
 class _Attention:
-    """Some heads' share of a :class:`~.gpt2.Attention`, but for the last bias."""
+    """Some heads of a :class:`~.gpt2.Attention`, without the last bias."""
 
     def __init__(self, attention: Attention, config: T3Config, heads: slice):
         self._heads, width = heads, config.width
@@ -150,7 +118,7 @@ class _Attention:
 
 
 class _FeedForward:
-    """Some hidden units' share of a :class:`~.gpt2.MLP`, but for the last bias."""
+    """Some hidden units of a :class:`~.gpt2.MLP`, without the last bias."""
 
     def __init__(self, mlp: MLP, units: slice):
         self._weight1 = np.asarray(mlp.c_fc.weight)[units]
@@ -188,21 +156,21 @@ class _Norm:
 
 def _product(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
     """``weight`` (outputs, inputs) times each row of ``x`` (..., inputs)."""
-    # The weight first: OpenBLAS is then quicker with few rows, by a fifth with eight.
+    # The weight comes first: OpenBLAS is then faster with few rows.
     return (weight @ x.reshape(-1, x.shape[-1]).T).T.reshape(*x.shape[:-1], -1)
 
 
 def _shares(count: int, shares: int) -> list[slice]:
-    """The range of ``count`` in about equal parts."""
+    """``range(count)`` in about equal slices."""
     return [slice(count * i // shares, count * (i + 1) // shares) for i in range(shares)]
 
 
-def _together(tasks: Sequence[Callable[[], np.ndarray]]) -> list[np.ndarray]:
-    """The results of all, the first made here and the others by threads."""
+def _run_parallel(tasks: Sequence[Callable[[], np.ndarray]]) -> list[np.ndarray]:
+    """The results of all tasks: the first runs here, the others in threads."""
     others = [_threads().submit(task) for task in tasks[1:]]
     return [tasks[0](), *(other.result() for other in others)]
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_SHARES, thread_name_prefix="mlx_audio_turbo")
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="mlx_audio_turbo")
