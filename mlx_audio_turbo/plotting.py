@@ -9,7 +9,7 @@ import importlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from .audio.mel import slaney_filters
 from .config import SAMPLES_PER_FRAME, SILENCE, SPEECH_CODES, TOKENS_PER_SECOND
 from .errors import AudioError, ExtraError
 from .files.atomic import replacing
-from .speech import Speech
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +33,25 @@ _DPI = 110
 IMAGES = (".png", ".svg", ".pdf", ".jpg")
 
 
+class Drawable(Protocol):
+    """What is drawn of a ``Speech``."""
+
+    @property
+    def audio(self) -> np.ndarray: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def tokens(self) -> np.ndarray: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def duration(self) -> float: ...
+
+
 def compare(
-    *speeches: Speech, labels: Sequence[str] = (), path: str | Path | None = None
+    *speeches: Drawable, labels: Sequence[str] = (), path: str | Path | None = None
 ) -> Figure:
     """A column for each speech, on common scales; in a notebook the figure shows itself.
 
@@ -116,7 +132,7 @@ def _figure(width: float, height: float) -> Figure:
     return SpeechFigure(figsize=(width, height), layout="constrained")
 
 
-def _column(axes: Sequence[Axes], speech: Speech, label: str, *, first: bool) -> None:
+def _column(axes: Sequence[Axes], speech: Drawable, label: str, *, first: bool) -> None:
     waveform, spectrogram, pitch, tokens = axes
     rate = speech.sample_rate
     frames = _frames(speech.audio)
@@ -246,6 +262,6 @@ def _hz_to_band(hz: float) -> float:
     return float(np.interp(hz, centres, np.arange(_MELS) + 0.5))
 
 
-def _title(speech: Speech) -> str:
+def _title(speech: Drawable) -> str:
     text = speech.text if len(speech.text) <= 70 else f"{speech.text[:69]}…"
     return f"{text}\n{speech.duration:.2f} s, {len(speech.tokens)} tokens, seed {speech.seed}"

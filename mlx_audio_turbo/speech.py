@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,19 @@ class Speech:
         from .plotting import compare
 
         return compare(self, path=path)
+
+    def with_watermark(self) -> Speech:
+        """This speech with Perth's watermark; unchanged where it has one or is under 0.1 s long.
+
+        Raises:
+            ExtraError: resemble-perth is not installed.
+        """
+        from .audio import watermark
+
+        if self.watermarked or self.duration < watermark.SHORTEST:
+            return self
+        audio = watermark.apply(self.audio, self.sample_rate)
+        return replace(self, audio=audio, watermarked=True)
 
     def _repr_html_(self) -> str:
         suffix = "wav" if self.duration <= _PLAIN_SECONDS else "mp3"

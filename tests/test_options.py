@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlx_audio_turbo import ChatterboxTurbo, OptionError, PauseOptions, TrimOptions, Voice
-from mlx_audio_turbo.models.base import speaking_options
+from mlx_audio_turbo.models.speaking import speaking_options
 from mlx_audio_turbo.options import (
     RUN_OPTIONS,
     SamplingOptions,

@@ -252,7 +252,7 @@ def test_no_encoder_runs_for_a_kept_voice(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("mlx_audio_turbo.models.turbo.encode", fail)
+    monkeypatch.setattr("mlx_audio_turbo.models.voice_input.encode", fail)
     assert tts.main(speak(tmp_path, kept)) == 0
 
 

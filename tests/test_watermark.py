@@ -52,11 +52,11 @@ def speech() -> Speech:
 
 
 def test_mark_and_detect(perth: None, speech: Speech, tmp_path: Path) -> None:
-    marked = watermark.mark(speech)
+    marked = speech.with_watermark()
     assert marked.watermarked
     assert marked.audio.shape == speech.audio.shape
     assert marked.audio.dtype == np.float32
-    assert watermark.mark(marked) is marked
+    assert marked.with_watermark() is marked
     assert watermark.detect_samples(marked.audio, 24_000) == 1
     assert watermark.detect_samples(speech.audio, 24_000) == 0
 
@@ -64,7 +64,7 @@ def test_mark_and_detect(perth: None, speech: Speech, tmp_path: Path) -> None:
 def test_perth_prints_nothing_on_stdout(
     perth: None, speech: Speech, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watermark.mark(speech)
+    speech.with_watermark()
     assert capsys.readouterr().out == ""
 
 
@@ -107,7 +107,7 @@ def test_without_pkg_resources(monkeypatch: pytest.MonkeyPatch, speech: Speech) 
     module.PerthImplicitWatermarker = None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "perth", module)
     with pytest.raises(ExtraError, match="setuptools<81"):
-        watermark.mark(speech)
+        speech.with_watermark()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("perth") is None, reason="resemble-perth is absent")

@@ -12,14 +12,12 @@ import importlib
 import io
 import os
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..config import SAMPLE_RATE
 from ..errors import AudioError, ExtraError
-from ..speech import Speech
 from .files import load_audio
 
 SHORTEST = 0.1
@@ -46,17 +44,6 @@ def apply(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     marked = _perth().apply_watermark(samples, sample_rate=sample_rate)
     marked = np.asarray(marked, np.float32)[: len(samples)]
     return np.pad(marked, (0, len(samples) - len(marked)))
-
-
-def mark(speech: Speech) -> Speech:
-    """``speech`` with the watermark on its audio; as it is if it has one or lasts under 0.1 s.
-
-    Raises:
-        ExtraError: the extra is not installed.
-    """
-    if speech.watermarked or speech.duration < SHORTEST:
-        return speech
-    return replace(speech, audio=apply(speech.audio, speech.sample_rate), watermarked=True)
 
 
 def detect(path: str | os.PathLike[str]) -> float:

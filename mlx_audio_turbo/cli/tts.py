@@ -244,9 +244,7 @@ class Speaking:
 
     def _finish(self, speech: Speech) -> Speech:
         if self._args.watermark:
-            from ..audio import watermark
-
-            speech = watermark.mark(speech)
+            speech = speech.with_watermark()
         self._told.count(len(speech.audio), len(speech.tokens), speech.seconds)
         self._told.notes += [f"{speech.text[:60]!r} {note}" for note in speech.notes]
         if self._args.plot and sum(each.duration for each in self._shown) < _PLOTTED:

@@ -53,12 +53,11 @@ class ChatterboxTurbo(Model):
             OptionError: an unknown option, or a value outside of its range.
             ExtraError: ``watermark`` is set and resemble-perth is not installed.
         """
-        return self._generate(
+        return self._speaking.whole(
             text,
-            voice,
-            (ref_audio, sample_rate, normalize_loudness),
-            watermark,
-            self._options(TurboBatchOptions, options),
+            lambda: self._voice(voice, ref_audio, sample_rate, normalize_loudness),
+            watermark=watermark,
+            options=self._options(TurboBatchOptions, options),
         )
 
     def stream(
@@ -80,7 +79,11 @@ class ChatterboxTurbo(Model):
         """
         values = self._options(TurboStreamOptions, options)
         values["chunks"] = values["chunks"] or ChunkOptions()
-        return self._stream(text, voice, (ref_audio, sample_rate, normalize_loudness), values)
+        return self._speaking.chunks(
+            text,
+            lambda: self._voice(voice, ref_audio, sample_rate, normalize_loudness),
+            values,
+        )
 
     def generate_batch(
         self,
@@ -101,7 +104,13 @@ class ChatterboxTurbo(Model):
             The errors of :meth:`generate`, by the call.
         """
         options.setdefault("batch_size", 8)
-        return self._generate_batch(texts, voice, voices, self._options(TurboBatchOptions, options))
+        return self._speaking.batch(
+            texts,
+            voice,
+            voices,
+            self._voice,
+            self._options(TurboBatchOptions, options),
+        )
 
     def generate_parts(
         self,
@@ -121,4 +130,9 @@ class ChatterboxTurbo(Model):
         Raises:
             The errors of :meth:`generate`, by the call.
         """
-        return self._generate_parts(text, voice, first, self._options(TurboBatchOptions, options))
+        return self._speaking.parts(
+            text,
+            lambda: self._voice(voice),
+            first=first,
+            options=self._options(TurboBatchOptions, options),
+        )

@@ -7,7 +7,6 @@ segments at a time. The loop knows nothing of threads or files.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -104,9 +103,8 @@ class Scheduler:
                 for piece in self._render_decoded():
                     yield from order.add(piece)
                 return
-            started = time.perf_counter()
-            sampled = self._decoder.step()
-            self._clock.time("tokens", started)
+            with self._clock.timing("tokens"):
+                sampled = self._decoder.step()
             yield None
             for number, token in sampled:
                 if number not in self._active:
@@ -173,9 +171,8 @@ class Scheduler:
         spoken = utterance.speech_tokens
         if options.chunks and len(spoken) >= tokens_due(utterance.chunk, options.chunks):
             utterance.chunk += 1
-            started = time.perf_counter()
-            audio = list(utterance.renderer.push(spoken, final=False))
-            self._clock.time("audio", started)
+            with self._clock.timing("audio"):
+                audio = list(utterance.renderer.push(spoken, final=False))
             utterance.emitted += audio
             if audio:
                 yield Piece(utterance.task, np.concatenate(audio), last=False)
@@ -215,17 +212,16 @@ class Scheduler:
         decoded, self._decoded = self._decoded, []
         groups = group_by_length([(each.renderer, each.speech_tokens) for each, _ in decoded])
         for group in groups:
-            started = time.perf_counter()
             some = [decoded[index] for index in group]
-            if len(some) == 1:
-                (utterance, _) = some[0]
-                rests = [list(utterance.renderer.push(utterance.speech_tokens, final=True))]
-            else:
-                rests = render_batch(
-                    [utterance.renderer for utterance, _ in some],
-                    [utterance.speech_tokens for utterance, _ in some],
-                )
-            self._clock.time("audio", started)
+            with self._clock.timing("audio"):
+                if len(some) == 1:
+                    (utterance, _) = some[0]
+                    rests = [list(utterance.renderer.push(utterance.speech_tokens, final=True))]
+                else:
+                    rests = render_batch(
+                        [utterance.renderer for utterance, _ in some],
+                        [utterance.speech_tokens for utterance, _ in some],
+                    )
             for (utterance, notes), rest in zip(some, rests, strict=True):
                 tokens = tuple(utterance.tokens)
                 yield self._close(utterance.task, utterance.emitted, rest, notes, tokens)

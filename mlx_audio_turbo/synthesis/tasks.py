@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -65,9 +66,14 @@ class Clock:
 
     seconds: dict[str, float] = field(default_factory=lambda: {"tokens": 0.0, "audio": 0.0})
 
-    def time(self, stage: str, started: float) -> None:
-        """Add the time since ``started``, a value of ``time.perf_counter``."""
-        self.seconds[stage] += time.perf_counter() - started
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
 
 
 def segments_of(text: str, limit: int) -> list[Segment]:

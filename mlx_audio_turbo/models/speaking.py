@@ -1,0 +1,144 @@
+"""The four ways to speak: a text whole, in chunks or in parts, and many texts together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from ..audio import watermark as perth
+from ..errors import TextError, VoiceError
+from ..loading.folder import LoadedModel
+from ..options import (
+    PauseOptions,
+    SamplingOptions,
+    SpeakingOptions,
+    check_range,
+    resolve_seed,
+)
+from ..speech import AudioChunk, Speech
+from ..synthesis import results
+from ..synthesis.engine import Engine, Steps
+from ..synthesis.scheduler import Scheduler
+from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
+from ..t3.prefix_cache import PrefixCache
+from ..text.segments import Segment
+from ..voice import Voice
+
+_SAMPLING = tuple(each.name for each in fields(SamplingOptions))
+_SPEAKING = tuple(each.name for each in fields(SpeakingOptions))
+
+
+class Speaking:
+    """A loaded model's calls, on the thread of its engine.
+
+    ``options`` are those of a call, resolved. ``voice`` is a function, so that the time of encoding
+    a clip is counted, and a wrong text is reported before a clip is read.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        engine: Engine,
+        encode_text: Callable[[LoadedModel, str, Mapping[str, Any]], list[int]],
+    ):
+        self._loaded, self._engine, self._encode_text = loaded, engine, encode_text
+        self._prefixes = PrefixCache(loaded.networks.t3)
+
+    def whole(
+        self, text: str, voice: Callable[[], Voice], *, watermark: bool, options: Mapping[str, Any]
+    ) -> Speech:
+        """The text as one speech."""
+        if watermark:
+            perth.check_installed()
+        segments = segments_of(text, options["segment_limit"])
+        clock = Clock({"voice": 0.0, "tokens": 0.0, "audio": 0.0})
+        with clock.timing("voice"):
+            work = [(segments, voice())]
+        seed = resolve_seed(options["seed"])
+        speech = results.joined(text, list(self._pieces(work, seed, options, clock)), seed, clock)
+        return speech.with_watermark() if watermark else speech
+
+    def chunks(
+        self, text: str, voice: Callable[[], Voice], options: Mapping[str, Any]
+    ) -> Iterator[AudioChunk]:
+        """The text as a stream."""
+        segments = segments_of(text, options["segment_limit"])
+        seed = resolve_seed(options["seed"])
+        return results.chunks_of(self._pieces([(segments, voice())], seed, options, Clock()))
+
+    def batch(
+        self,
+        texts: Sequence[str],
+        voice: Voice | None,
+        voices: Sequence[Voice] | None,
+        check: Callable[[Voice | None], Voice],
+        options: Mapping[str, Any],
+    ) -> Iterator[Speech]:
+        """Many texts, a speech for each.
+
+        Args:
+            voice: of all texts; or ``voices``, one for each.
+            check: gives the voice to use for one that was given.
+        """
+        if isinstance(texts, str):
+            raise TextError("the texts are one str; give a list of texts, or call generate")
+        texts = list(texts)
+        if voice is not None and voices is not None:
+            raise VoiceError("give one voice for all texts, or voices, one for each, not both")
+        each = [voice] * len(texts) if voices is None else list(voices)
+        if len(each) != len(texts):
+            raise VoiceError(f"there are {len(texts)} texts and {len(each)} voices; give as many")
+        checked = [check(one) for one in each]
+        work = [
+            (segments_of(text, options["segment_limit"]), one)
+            for text, one in zip(texts, checked, strict=True)
+        ]
+        seed, clock = resolve_seed(options["seed"]), Clock()
+        return results.speeches(texts, self._pieces(work, seed, options, clock), seed, clock)
+
+    def parts(
+        self, text: str, voice: Callable[[], Voice], *, first: int, options: Mapping[str, Any]
+    ) -> Iterator[Speech]:
+        """The text as one speech for each segment, from the index ``first`` on."""
+        segments = segments_of(text, options["segment_limit"])
+        check_range("first", first, 0, len(segments) - 1)
+        seed, clock = resolve_seed(options["seed"]), Clock()
+        pieces = self._pieces([(segments, voice())], seed, options, clock, first=first)
+        return results.parts(segments, pieces, seed, clock)
+
+    def _pieces(
+        self,
+        work: Sequence[tuple[Sequence[Segment], Voice]],
+        seed: int,
+        options: Mapping[str, Any],
+        clock: Clock,
+        *,
+        first: int = 0,
+    ) -> Iterator[Piece]:
+        speaking = speaking_options(options)
+        loaded, prefixes, encode_text = self._loaded, self._prefixes, self._encode_text
+
+        def steps() -> Steps[Piece]:
+            scheduler = Scheduler(
+                loaded.networks,
+                lambda text: encode_text(loaded, text, options),
+                prefixes,
+                speaking,
+                clock,
+                rendering=loaded.config.rendering,
+            )
+            try:
+                yield from scheduler.run(tasks_of(work, seed, first))
+            finally:
+                scheduler.close()
+
+        return self._engine.stream(steps)
+
+
+def speaking_options(options: Mapping[str, Any]) -> SpeakingOptions:
+    """The resolved options of a call as the scheduler takes them."""
+    values = {name: options[name] for name in _SPEAKING if name in options}
+    values["pauses"] = options["pauses"] or PauseOptions()
+    sampling = SamplingOptions(**{name: options[name] for name in _SAMPLING if name in options})
+    return SpeakingOptions(sampling=sampling, **values)
