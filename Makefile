@@ -58,6 +58,7 @@ goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 # The parts of the pages that are made from the code.
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.docs_tree
+	$(VENV)/bin/python -m tests.api_page
 	$(VENV)/bin/python -m mlx_audio_turbo.cli.docs > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 # Bad inputs of every kind and 500 generations; writes the tables of docs/reliability.md.

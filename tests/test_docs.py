@@ -17,11 +17,16 @@ from mlx_audio_turbo.cli.text_source import TAGS
 from mlx_audio_turbo.voice_library import VoiceLibrary
 from mlx_audio_turbo_convert import __main__ as convert
 
-from . import docs_tree
+from . import api_page, docs_tree
 from .conftest import CLIP
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 MAINS: dict[str, Callable[[Sequence[str]], int]] = {
     "mlx_audio_turbo.tts": tts.main,
     "mlx_audio_turbo.voices": voices_command.main,
@@ -63,7 +68,9 @@ def desk(tiny_folder: Path, voice: Voice, tmp_path: Path, monkeypatch: pytest.Mo
     return tmp_path
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path != api_page.PAGE], ids=lambda path: path.name
+)
 def test_python_runs(path: Path, desk: Path, model, voice) -> None:
     """All blocks of a page, one after another, as a reader would type them."""
     names: dict[str, object] = {
@@ -108,6 +115,14 @@ def test_readme_names_the_tags() -> None:
 
 def test_every_file_is_in_the_tree() -> None:
     assert docs_tree.written() == docs_tree.tree(), "run: make docs"
+
+
+def test_the_api_page_is_that_of_the_docstrings() -> None:
+    assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: make docs"
+
+
+def test_the_commit_hook_runs_make_check() -> None:
+    assert "entry: make check" in (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
 
 
 def test_quoted_messages_are_in_the_code() -> None:
