@@ -11,8 +11,10 @@ from .config import (
     EstimatorConfig,
     HiFTConfig,
     ModelConfig,
+    OriginalT3Config,
     ReferenceClipConfig,
     RenderingConfig,
+    RopeScalingConfig,
     S3GenConfig,
     S3TokenizerConfig,
     T3Config,
@@ -90,6 +92,44 @@ TURBO = ModelConfig(
     generation={},
 )
 """Chatterbox Turbo, 350 M parameters."""
+
+ORIGINAL_T3 = OriginalT3Config(
+    width=1024,
+    layers=30,
+    heads=16,
+    feed_forward=4096,
+    norm_eps=1e-5,
+    rope_theta=500_000.0,
+    rope_scaling=RopeScalingConfig(
+        factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_positions=8192
+    ),
+    text_vocabulary=704,
+    text_positions=2050,
+    start_text=255,
+    stop_text=0,
+    speech_vocabulary=8194,
+    speech_positions=4100,
+    speaker_embedding=256,
+    prompt_tokens=150,
+    perceiver_queries=32,
+    perceiver_heads=4,
+)
+"""The language model of the original Chatterbox, 500 M parameters."""
+
+MULTILINGUAL_T3 = replace(ORIGINAL_T3, text_vocabulary=2454)
+"""That of the multilingual Chatterbox."""
+
+TINY_ORIGINAL_T3 = replace(
+    ORIGINAL_T3,
+    width=64,
+    layers=3,
+    heads=4,
+    feed_forward=128,
+    text_positions=402,
+    speech_positions=1002,
+    perceiver_queries=4,
+)
+"""The test size of the original's language model."""
 
 NANO = replace(TURBO, t3=replace(TURBO.t3, width=768, layers=12, heads=12))
 """Turbo with a smaller T3."""

@@ -8,6 +8,7 @@ from mlx_audio_turbo.config import (
     EstimatorConfig,
     HiFTConfig,
     ModelConfig,
+    OriginalT3Config,
     S3GenConfig,
     S3TokenizerConfig,
     T3Config,
@@ -49,8 +50,9 @@ class _Table(dict[str, Tensor]):
         self.add(f"{name}.parametrizations.weight.original1", *shape)
 
 
-def t3(config: T3Config) -> dict[str, Tensor]:
+def t3(config: T3Config | OriginalT3Config) -> dict[str, Tensor]:
     """``t3_*.safetensors``."""
+    assert isinstance(config, T3Config)
     table, width = _Table(), config.width
     table.layer("cond_enc.spkr_enc", width, config.speaker_embedding)
     table.add("speech_emb.weight", config.speech_vocabulary, width)

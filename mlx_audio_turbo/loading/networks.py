@@ -8,7 +8,7 @@ from typing import Any
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..config import ModelConfig, Quantization
+from ..config import ModelConfig, Quantization, T3Config
 from ..encoders.campplus import CAMPlus
 from ..encoders.s3_tokenizer import S3Tokenizer
 from ..encoders.voice_encoder import VoiceEncoder
@@ -42,6 +42,7 @@ class Networks(nn.Module):
         super().__init__()
         if "ve" not in missing:
             self.ve = VoiceEncoder(config.voice_encoder)
+        assert isinstance(config.t3, T3Config)
         self.t3 = TurboT3(config.t3)
         self.s3gen = S3Gen(config, missing=missing)
         if "s3tokenizer" not in missing:

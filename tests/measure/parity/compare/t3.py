@@ -28,6 +28,7 @@ from .context import Context, load_network
 def rows(context: Context) -> Iterator[Row]:
     """The rows of T3 and of sampling; see the issue's table for the bounds."""
     recorded, config = context.reference("t3"), context.config.t3
+    assert isinstance(config, T3Config)
     model = TurboT3(config)
     load_network(model, RULES, context.checkpoint / context.t3_file, target_prefix="t3.")
     yield from _model_rows("T3 Turbo", model, _part(recorded, "turbo."), small=context.small)

@@ -7,13 +7,12 @@ that a folder is never read with a default that it was not made with.
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
-from .errors import ModelFolderError, OptionError
+from ..errors import ModelFolderError, OptionError
+from .parsing import from_dict, to_dict
 
 SAMPLE_RATE = 24_000
 """Samples per second of everything that S3Gen and the vocoder see and make."""
@@ -36,6 +35,7 @@ SILENCE = 4299
 class T3Config:
     """GPT-2 over speaker, prompt, text and speech."""
 
+    kind: ClassVar[str] = "turbo"
     width: int
     layers: int
     heads: int
@@ -44,6 +44,54 @@ class T3Config:
     speech_vocabulary: int
     speaker_embedding: int
     prompt_tokens: int
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class RopeScalingConfig:
+    """Llama 3's scaling of the rotary frequencies.
+
+    Wavelengths above ``original_positions / low_frequency_factor`` are multiplied by ``factor``,
+    those below ``original_positions / high_frequency_factor`` are kept, and the others blended.
+    """
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_positions: int
+
+
+@dataclass(frozen=True)
+class OriginalT3Config:
+    """Llama over speaker, prompt, emotion, text and speech, with learned positions.
+
+    text_positions: rows of the position table of text, the start and stop ids included.
+    speech_positions: rows of that of speech, the start token included.
+    perceiver_queries: rows of the sequence that the prompt becomes.
+    start_text, stop_text: ids that enclose the text.
+    """
+
+    kind: ClassVar[str] = "original"
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScalingConfig
+    text_vocabulary: int
+    text_positions: int
+    start_text: int
+    stop_text: int
+    speech_vocabulary: int
+    speech_positions: int
+    speaker_embedding: int
+    prompt_tokens: int
+    perceiver_queries: int
+    perceiver_heads: int
 
     @property
     def head_dim(self) -> int:
@@ -211,7 +259,7 @@ class ModelConfig:
     generation: the model's own defaults of run options, by name; see ``options``.
     """
 
-    t3: T3Config
+    t3: T3Config | OriginalT3Config
     s3_tokenizer: S3TokenizerConfig
     voice_encoder: VoiceEncoderConfig
     campplus: CAMPlusConfig
@@ -256,10 +304,6 @@ class Quantization:
 QUANTIZATION_BITS = (4, 6, 8)
 QUANTIZATION_GROUPS = (32, 64, 128)
 
-_Config = TypeVar("_Config")
-_MAY_BE_ZERO = ("closing_silence",)
-"""Whole numbers of which 0 is a value."""
-
 
 def from_json(values: Mapping[str, Any], *, absent: ModelConfig) -> ModelConfig:
     """The configuration in a parsed ``config.json``.
@@ -282,60 +326,5 @@ def to_json(config: ModelConfig) -> dict[str, Any]:
     """The inverse of :func:`from_json`: the keys of ``config.json`` that hold ``config``."""
     values = to_dict(config)
     architecture = {name: values[name] for name in NETWORKS}
+    architecture["t3"] = {"kind": config.t3.kind, **values["t3"]}
     return {"architecture": architecture, **{name: values[name] for name in SECTIONS}}
-
-
-def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "config") -> _Config:
-    """Build a configuration dataclass from parsed JSON.
-
-    Raises:
-        ModelFolderError: a key is unknown, missing, or of the wrong type.
-    """
-    hints = typing.get_type_hints(kind)
-    if not isinstance(values, Mapping):
-        raise ModelFolderError(f"{where} is not an object in config.json; convert the model again")
-    unknown = sorted(set(values) - set(hints))
-    missing = sorted(set(hints) - set(values))
-    if unknown or missing:
-        parts = [f"unknown {', '.join(unknown)}"] if unknown else []
-        parts += [f"missing {', '.join(missing)}"] if missing else []
-        raise ModelFolderError(
-            f"{where} in config.json: {'; '.join(parts)}; convert the model again"
-        )
-    fields = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
-    return kind(**fields)
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where=where)  # type: ignore[arg-type]
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = (kind for kind in hint.__args__ if kind is not type(None))
-    if hint is int:
-        least = 0 if where.endswith(_MAY_BE_ZERO) else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ModelFolderError(f"{where} in config.json is {value!r}, not a positive integer")
-        return value
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ModelFolderError(f"{where} in config.json is {value!r}, not a number")
-        return value
-    if hint is str:
-        if not isinstance(value, str):
-            raise ModelFolderError(f"{where} in config.json is {value!r}, not a text")
-        return value
-    if typing.get_origin(hint) is Mapping:
-        if not isinstance(value, Mapping):
-            raise ModelFolderError(f"{where} is not an object in config.json")
-        return {str(key): _value(float, item, f"{where}.{key}") for key, item in value.items()}
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ModelFolderError(f"{where} in config.json is {value!r}, not a list")
-    (inner, _) = hint.__args__
-    return tuple(_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The inverse of :func:`from_dict`, ready for JSON."""
-    return dataclasses.asdict(config)
