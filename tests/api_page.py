@@ -28,7 +28,7 @@ GROUPS = (
 CONFIG = default_config | {
     "heading_level": 3,
     "summary": False,
-    "members_order": "source",
+    "members_order": "alphabetical",
     "show_if_no_docstring": False,
     "show_root_full_path": False,
     "show_object_full_path": False,

@@ -40,7 +40,7 @@ SHORT = {
     ("CAM++", "embedding, trained stand-ins, 6 clips"): "speaker embeddings of six clips",
     ("T3 Turbo", "logits, worst of 200 cached steps"): "T3's logits, worst of 200 steps",
     ("T3 Turbo", "200 greedy tokens, differing"): "speech tokens that differ, of 200",
-    ("sampling", "1000x 0.8/1000/0.95/1.2, prob."): "probabilities in the draw, largest error",
+    ("sampling", "1000x 0.8/1000/0.95/1.2, prob."): "sampling probabilities, largest error",
     ("mel", "two steps, relative"): "mel from the same noise",
     ("waveform", "given the source: SNR, dB"): "samples from mel and source, SNR in dB",
     ("whole", "tokens to waveform, worst quarter, dB"): "samples from tokens, worst SNR in dB",
@@ -55,7 +55,7 @@ def short(rows: list[Row]) -> str:
         KeyError: one that is to be shown was not measured.
     """
     measured = {(row.stage, row.what): row for row in rows}
-    lines = ["| this package beside PyTorch | reached | asked |", "|---|---|---|"]
+    lines = ["| this package beside PyTorch | reached | bound |", "|---|---|---|"]
     for key, words in SHORT.items():
         row = measured[key]
         sign = "≥" if row.at_least else "≤"

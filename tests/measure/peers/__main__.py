@@ -239,12 +239,12 @@ def short(outcome: Outcome) -> str:
     ]
     if "first audio" in reached:
         said = (
-            f"Streaming, the first audio is there after {reached['first audio']:.0%} of that time. "
-            f"Loading takes {reached['load']:.1f} s, and {reached['memory']:.1f} GB above the "
-            "weights are the most that 40 s of speech want."
+            f"The first audio of a stream is ready after {reached['first audio']:.0%} of that "
+            f"time. Loading takes {reached['load']:.1f} s. Speaking 40 s takes at most "
+            f"{reached['memory']:.1f} GB of memory on top of the weights."
         )
         parts.append(textwrap.fill(said, 100))
-    parts.append("Every figure, and how to measure it again: [performance](docs/performance.md).")
+    parts.append("All figures and how to measure them: [performance](docs/performance.md).")
     return "\n\n".join(parts)
 
 

@@ -54,7 +54,9 @@ def rows(context: Context) -> Iterator[Row]:
             theirs = [reference[f"{clip}.{source}.{name}"] for clip in clips]
             if len(clips) > 1:
                 likest = max(_cosine(a, b) for a, b in combinations(theirs, 2))
-                yield Row(stage, f"{what}: likest pair in the reference, cosine", likest, 0.9995)
+                yield Row(
+                    stage, f"{what}: most similar pair in the reference, cosine", likest, 0.9995
+                )
             ours = [embed(reference[f"{clip}.{_HEARS[name]}"]) for clip in clips]
             worst = max(relative(a, b) for a, b in zip(ours, theirs, strict=True))
             yield Row(stage, f"embedding, {what}", worst, 1e-5)
