@@ -14,7 +14,7 @@ import pytest
 from mlx_audio_turbo import AudioChunk, ChatterboxTurbo, ChunkOptions, OptionError, TextError, Voice
 from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.options import PauseOptions
-from mlx_audio_turbo.synthesis import scheduler as speaking
+from mlx_audio_turbo.synthesis import scheduler
 from mlx_audio_turbo.synthesis.noise import NoiseSource
 from mlx_audio_turbo.synthesis.streaming_vocoder import (
     CONTEXT_FRAMES,
@@ -238,7 +238,7 @@ def test_a_batch_gives_each_what_it_would_get_alone(
 ) -> None:
     """Whichever way the device would have it rendered."""
     if rendered == "together":
-        monkeypatch.setattr(speaking, "render_batch_size", lambda options: options.batch_size)
+        monkeypatch.setattr(scheduler, "renders_together", lambda: True)
     texts = ["Hello there.", "What a long and winding sentence this one is.", "Oh!", LONG]
     voices = [voice, odd_voice, voice, odd_voice]
     together = list(
@@ -366,7 +366,7 @@ def test_trimmed_audio_fades_out_and_keeps_the_rest(
 
     whole = model.generate(TEXT, voice=voice, seed=3, max_tokens=20)
     monkeypatch.setattr(
-        "mlx_audio_turbo.synthesis.scheduler.trim", lambda audio, **_: len(audio) // 2
+        "mlx_audio_turbo.synthesis.session.trim", lambda audio, **_: len(audio) // 2
     )
     half = model.generate(TEXT, voice=voice, seed=3, max_tokens=20, trim=TrimOptions())
     assert len(half.audio) == len(whole.audio) // 2

@@ -21,7 +21,6 @@ from ..synthesis import results
 from ..synthesis.engine import Engine, Steps
 from ..synthesis.scheduler import Scheduler
 from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
-from ..t3.prefix_cache import PrefixCache
 from ..text.segments import Segment
 from ..voice import Voice
 
@@ -43,7 +42,7 @@ class Speaking:
         encode_text: Callable[[LoadedModel, str, Mapping[str, Any]], list[int]],
     ):
         self._loaded, self._engine, self._encode_text = loaded, engine, encode_text
-        self._prefixes = PrefixCache(loaded.networks.t3)
+        self._scheduler = Scheduler(loaded.networks, rendering=loaded.config.rendering)
 
     def whole(
         self, text: str, voice: Callable[[], Voice], *, watermark: bool, options: Mapping[str, Any]
@@ -117,21 +116,15 @@ class Speaking:
         first: int = 0,
     ) -> Iterator[Piece]:
         speaking = speaking_options(options)
-        loaded, prefixes, encode_text = self._loaded, self._prefixes, self._encode_text
+        loaded, scheduler, encode_text = self._loaded, self._scheduler, self._encode_text
 
         def steps() -> Steps[Piece]:
-            scheduler = Scheduler(
-                loaded.networks,
+            return scheduler.run(
+                tasks_of(work, seed, first),
                 lambda text: encode_text(loaded, text, options),
-                prefixes,
                 speaking,
                 clock,
-                rendering=loaded.config.rendering,
             )
-            try:
-                yield from scheduler.run(tasks_of(work, seed, first))
-            finally:
-                scheduler.close()
 
         return self._engine.stream(steps)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -144,7 +144,7 @@ class Engine:
         ((result,),) = self.stream(once)
         return result
 
-    def stream(self, make: Callable[[], Steps[T]]) -> Iterator[T]:
+    def stream(self, make: Callable[[], Steps[T]]) -> Results[T]:
         """The results of the generator that ``make`` gives, made and driven on the thread.
 
         It runs ahead of the caller by a few results. Closing the iterator ends the work after the
@@ -159,23 +159,44 @@ class Engine:
                 raise RuntimeError("the model was closed")
             state.requests.append(request)
             state.changed.notify_all()
-        return _results(state, request)
+        return Results(state, request)
 
 
-def _results(state: _State, request: _Request[T]) -> Iterator[T]:
-    try:
-        while True:
-            with state.changed:
-                while not (request.ready or request.over or state.closed):
-                    state.changed.wait()
-                if not request.ready:
-                    if request.error is not None:
-                        raise request.error
-                    return
-                result = request.ready.popleft()
-                state.changed.notify_all()
-            yield result
-    finally:
+class Results(Generic[T]):
+    """The results of a request, as an iterator.
+
+    Closing it, or dropping it, ends the work after the step under way, also before the first
+    result was asked for.
+    """
+
+    def __init__(self, state: _State, request: _Request[T]):
+        self._state, self._request = state, request
+
+    def __iter__(self) -> Results[T]:
+        return self
+
+    def __next__(self) -> T:
+        """The next result.
+
+        Raises:
+            What the work raised, after the results before it.
+        """
+        state, request = self._state, self._request
         with state.changed:
-            request.given_up = True
+            while not (request.ready or request.over or request.given_up or state.closed):
+                state.changed.wait()
+            if not request.ready or request.given_up:
+                error, request.error = request.error, None
+                raise error if error is not None else StopIteration
+            result = request.ready.popleft()
             state.changed.notify_all()
+        return result
+
+    def close(self) -> None:
+        """Give up the rest."""
+        with self._state.changed:
+            self._request.given_up = True
+            self._state.changed.notify_all()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,254 +1,337 @@
-"""The one loop: segments of text in, pieces of audio out.
+"""One loop for all calls of a model: segments of text in, pieces of audio out.
 
-A stream is this loop with chunks, a whole utterance is it without, and a batch decodes several
-segments at a time. The loop knows nothing of threads or files.
+A call opens a :class:`Session`. The utterances of all sessions join and leave one decoding batch
+between any two steps, and each gets exactly the tokens and audio that it would get alone. A stream
+is a session with chunks, a whole text is one without, and a batch decodes several of its segments
+at a time. The loop knows nothing of threads or files. Every session's generator drives the loop of
+all, so that it advances as long as one caller waits.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Hashable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 
 from .. import ops
-from ..config import SAMPLE_RATE, SPEECH_CODES, RenderingConfig
+from ..config import RenderingConfig
 from ..loading.networks import Networks
-from ..options import MAX_TOKENS, SpeakingOptions
+from ..options import MAX_BATCH, MAX_TOKENS, SpeakingOptions
 from ..t3.decoder import Decoder, Request
 from ..t3.interface import Condition
 from ..t3.prefix_cache import PrefixCache
-from ..text.segments import pause_after, split_again
+from ..text.segments import split_again
 from .noise import NoiseSource
-from .ordering import InOrder
+from .session import Rendering, Session, Utterance
 from .tasks import Clock, Piece, Task
 from .token_to_wav import TokenToWav, group_by_length, render_batch, tokens_due
-from .watchdog import Verdict, Watchdog, fade_out, trim
+from .watchdog import Verdict, Watchdog
 
 log = logging.getLogger("mlx_audio_turbo")
 
 
-class _Utterance:
-    """A task that is being decoded."""
-
-    def __init__(self, task: Task, renderer: TokenToWav, watchdog: Watchdog | None):
-        self.task, self.renderer, self.watchdog = task, renderer, watchdog
-        self.tokens: list[int] = []
-        self.chunk = 0
-        self.emitted: list[np.ndarray] = []
-
-    @property
-    def speech_tokens(self) -> list[int]:
-        """Its tokens without the special ones."""
-        return [token for token in self.tokens if token < SPEECH_CODES]
-
-    def add(self, token: int) -> Verdict | None:
-        """Append a token; gives a verdict where generation has run away."""
-        self.tokens.append(token)
-        return self.watchdog.feed(token) if self.watchdog else None
-
-
-def render_batch_size(options: SpeakingOptions) -> int:
-    """How many decoded utterances are rendered together.
+def renders_together() -> bool:
+    """Whether utterances are rendered in batches.
 
     A GPU renders as many as are decoded together, since short ones leave it idle. A CPU is busy
-    with one, and renders each as it ends, so that the first is ready earlier. A stream never waits.
+    with one, and renders each as it ends, so that the first is ready earlier.
     """
-    return options.batch_size if ops.on_gpu() and options.chunks is None else 1
+    return ops.on_gpu()
 
 
 class Scheduler:
-    """The loop over the tasks of one call."""
+    """All sessions of a model, on the thread of its engine.
+
+    Args:
+        capacity: utterances that are decoded at a time, over all sessions.
+    """
 
     def __init__(
         self,
         networks: Networks,
-        encode_text: Callable[[str], list[int]],
-        prefixes: PrefixCache,
-        options: SpeakingOptions,
-        clock: Clock,
         *,
         rendering: RenderingConfig,
+        capacity: int = MAX_BATCH,
     ):
-        self._networks, self._encode_text, self._prefixes = networks, encode_text, prefixes
-        self._options, self._clock, self._rendering = options, clock, rendering
-        self._decoder = Decoder(networks.t3, options=options.sampling)
-        self._active: dict[int, _Utterance] = {}
-        self._decoded: list[tuple[_Utterance, tuple[str, ...]]] = []  # and not rendered
-        self._render_batch = render_batch_size(options)
-        self._again: deque[Task] = deque()
+        self._networks, self._rendering, self._capacity = networks, rendering, capacity
+        self._prefixes = PrefixCache(networks.t3)
+        self._decoders: dict[Hashable, Decoder] = {}
+        self._sessions: list[Session] = []
+        self._decoding: dict[int, Utterance] = {}
+        self._renderings: list[Rendering] = []
         self._ids = 0
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Piece | None]:
-        """Pieces in the order of the tasks; None after a step that gives none."""
-        waiting = iter(tasks)
-        order = InOrder()
-        more = True
-        while True:
-            while more and len(self._active) < self._options.batch_size:
-                task = self._again.popleft() if self._again else next(waiting, None)
-                if task is None:
-                    more = False
-                    break
-                order.begin(task)
-                if not task.segment.speakable:
-                    yield from order.add(self._close(task, [], [], ()))
-                    continue
-                self._begin(task)
-            if not self._active:
-                for piece in self._render_decoded():
-                    yield from order.add(piece)
+    def run(
+        self,
+        tasks: Iterable[Task],
+        encode_text: Callable[[str], list[int]],
+        options: SpeakingOptions,
+        clock: Clock,
+    ) -> Generator[Piece | None, None, None]:
+        """Open a session for the tasks of a call, and step until it is done.
+
+        Gives the pieces in the order of the tasks, and None after a step without one. Closing the
+        generator drops the session with all its utterances.
+
+        Raises:
+            What an utterance of the session raises.
+        """
+        session = Session(iter(tasks), encode_text, options, clock)
+        self._sessions.append(session)
+        try:
+            while not session.done:
+                self.step()
+                while session.ready:
+                    yield session.ready.popleft()
+                if session.error is not None:
+                    raise session.error
+                yield None
+        finally:
+            self._close(session)
+
+    def _close(self, session: Session) -> None:
+        """Drop a session with all its utterances."""
+        with suppress(ValueError):
+            self._sessions.remove(session)
+        for number in [n for n, each in self._decoding.items() if each.session is session]:
+            self._stop(number)
+        self._renderings = [each for each in self._renderings if each.session is not session]
+
+    def step(self) -> None:
+        """Start waiting utterances, sample a token for all, render what is most urgent."""
+        self._admit()
+        self._decode()
+        self._render()
+
+    def _admit(self) -> None:
+        """Start utterances, first those of the session that has the fewest.
+
+        While other sessions are being decoded, one starts per step: its prefill holds them up.
+        """
+        busy = len({id(each.session) for each in self._decoding.values()})
+        started = 0
+        while len(self._decoding) < self._capacity:
+            ready = [each for each in self._sessions if each.wants_task]
+            if not ready or (started and (busy or len(ready) > 1)):
                 return
-            with self._clock.timing("tokens"):
-                sampled = self._decoder.step()
-            yield None
-            for number, token in sampled:
-                if number not in self._active:
+            session = min(ready, key=lambda each: each.active)
+            with _ErrorsOf(self, session), session.clock.timing("tokens"):
+                task = session.next_task()
+                if task is None:
                     continue
-                for piece in self._take(number, token, order):
-                    yield from order.add(piece)
-            more = more or bool(self._again)
+                if not task.segment.speakable:
+                    session.add(session.last_piece(task, [], [], ()))
+                    continue
+                self._begin(session, task)
+                started += 1
 
-    def close(self) -> None:
-        """Free the memory of decoding."""
-        for number in list(self._active):
-            with suppress(KeyError):  # it ended in the last step, whose result was not taken
-                self._decoder.remove(number)
-        self._active.clear()
-
-    def _begin(self, task: Task) -> None:
-        voice, options = task.voice, self._options
+    def _begin(self, session: Session, task: Task) -> None:
+        options = session.options
         decode_key, render_key = mx.random.split(task.key)
-        prefix = self._prefixes.get(
-            voice.fingerprint,
-            Condition(
-                speaker=mx.array(voice.speaker_embedding)[None],
-                prompt_tokens=mx.array(voice.t3_prompt_tokens)[None],
-            ),
-        )
         renderer = TokenToWav(
             self._networks.s3gen,
-            voice,
+            task.voice,
             NoiseSource(render_key),
             self._rendering,
             window=options.chunks.window if options.chunks else 0,
         )
         watchdog = Watchdog(options.watchdog) if options.watchdog else None
-        utterance = _Utterance(task, renderer, watchdog)
         self._ids += 1
-        self._decoder.add(
+        decoder = self._decoder(options)
+        decoder.add(
             Request(
                 id=self._ids,
-                text_ids=mx.array(self._encode_text(task.segment.text)),
-                prefix=prefix,
+                text_ids=mx.array(session.encode_text(task.segment.text)),
+                prefix=self._prefixes.get(
+                    task.voice.fingerprint,
+                    Condition(
+                        speaker=mx.array(task.voice.speaker_embedding)[None],
+                        prompt_tokens=mx.array(task.voice.t3_prompt_tokens)[None],
+                    ),
+                ),
                 key=decode_key,
                 max_tokens=options.max_tokens,
+                options=options.sampling,
             )
         )
-        self._active[self._ids] = utterance
+        self._decoding[self._ids] = Utterance(task, session, decoder, renderer, watchdog)
+        session.active += 1
 
-    def _take(self, number: int, token: int | None, order: InOrder) -> Iterator[Piece]:
-        """The pieces that a token makes possible; a token of None is the end."""
-        utterance, options = self._active[number], self._options
+    def _decoder(self, options: SpeakingOptions) -> Decoder:
+        """The decoder whose forward pass has the guidance of these options."""
+        t3, sampling = self._networks.t3, options.sampling
+        key = None if t3.rows(sampling) == 1 else sampling
+        if key not in self._decoders:
+            self._decoders[key] = Decoder(t3, options=sampling)
+        return self._decoders[key]
+
+    def _decode(self) -> None:
+        for decoder in [each for each in self._decoders.values() if len(each)]:
+            sessions = {
+                id(each.session): each.session
+                for each in self._decoding.values()
+                if each.decoder is decoder
+            }
+            with _ErrorsOf(self, *sessions.values()):
+                with ExitStack() as clocks:
+                    for session in sessions.values():
+                        clocks.enter_context(session.clock.timing("tokens"))
+                    sampled = decoder.step()
+                for number, token in sampled:
+                    if number in self._decoding:
+                        with _ErrorsOf(self, self._decoding[number].session):
+                            self._take(number, token)
+
+    def _take(self, number: int, token: int | None) -> None:
+        """Act on a token of an utterance; a token of None is the end."""
+        utterance = self._decoding[number]
+        options = utterance.session.options
         if token is None:
-            del self._active[number]
+            del self._decoding[number]
             if len(utterance.tokens) < options.max_tokens:
-                yield from self._finish(utterance, ())
-                return
-            note = f"reached the limit of {options.max_tokens} tokens"
-            yield from self._too_long(utterance, note, order)
+                self._finish(utterance, ())
+            else:
+                self._too_long(utterance, f"reached the limit of {options.max_tokens} tokens")
             return
         verdict = utterance.add(token)
         if verdict is not None:
-            del self._active[number]
-            self._decoder.remove(number)
-            yield from self._runaway(utterance, verdict)
+            del self._decoding[number]
+            utterance.decoder.remove(number)
+            self._runaway(utterance, verdict)
             return
         spoken = utterance.speech_tokens
         if options.chunks and len(spoken) >= tokens_due(utterance.chunk, options.chunks):
             utterance.chunk += 1
-            with self._clock.timing("audio"):
-                audio = list(utterance.renderer.push(spoken, final=False))
-            utterance.emitted += audio
-            if audio:
-                yield Piece(utterance.task, np.concatenate(audio), last=False)
+            self._renderings.append(Rendering(utterance, spoken, final=False))
 
-    def _too_long(self, utterance: _Utterance, note: str, order: InOrder) -> Iterator[Piece]:
-        task = utterance.task
-        parts = split_again(task.segment) if self._options.max_tokens >= MAX_TOKENS else []
+    def _too_long(self, utterance: Utterance, note: str) -> None:
+        task, session = utterance.task, utterance.session
+        self._flush(utterance)
+        parts = split_again(task.segment) if session.options.max_tokens >= MAX_TOKENS else []
         if len(parts) > 1 and not utterance.emitted:
             log.warning("%r %s: split and spoken in %d parts", _short(task), note, len(parts))
-            tasks = [
-                replace(task, path=(*task.path, i), segment=part, attempt=0)
-                for i, part in enumerate(parts)
-            ]
-            order.split(task, tasks)
-            self._again.extend(tasks)
+            session.split(
+                task,
+                [
+                    replace(task, path=(*task.path, i), segment=part, attempt=0)
+                    for i, part in enumerate(parts)
+                ],
+            )
             return
-        yield from self._finish(utterance, (f"{note} and ends there",))
+        self._finish(utterance, (f"{note} and ends there",))
 
-    def _runaway(self, utterance: _Utterance, verdict: Verdict) -> Iterator[Piece]:
-        task = utterance.task
-        if not utterance.emitted and task.attempt < self._options.retries:
+    def _runaway(self, utterance: Utterance, verdict: Verdict) -> None:
+        task, session = utterance.task, utterance.session
+        self._flush(utterance)
+        if not utterance.emitted and task.attempt < session.options.retries:
             log.warning("%r got stuck (%s): sampled again", _short(task), verdict)
-            self._again.appendleft(replace(task, attempt=task.attempt + 1))
+            session.again(replace(task, attempt=task.attempt + 1))
             return
         del utterance.tokens[max(1, verdict.start) :]
-        yield from self._finish(utterance, (f"got stuck ({verdict}) and ends there",))
+        self._finish(utterance, (f"got stuck ({verdict}) and ends there",))
 
-    def _finish(self, utterance: _Utterance, notes: tuple[str, ...]) -> Iterator[Piece]:
+    def _finish(self, utterance: Utterance, notes: tuple[str, ...]) -> None:
         for note in notes:
             log.warning("%r %s", _short(utterance.task), note)
-        self._decoded.append((utterance, notes))
-        if len(self._decoded) >= self._render_batch:
-            yield from self._render_decoded()
+        utterance.notes = notes
+        utterance.session.active -= 1
+        utterance.session.unrendered += 1
+        self._renderings.append(Rendering(utterance, utterance.speech_tokens, final=True))
 
-    def _render_decoded(self) -> Iterator[Piece]:
-        """The remaining audio of all utterances whose decoding has ended."""
-        decoded, self._decoded = self._decoded, []
-        groups = group_by_length([(each.renderer, each.speech_tokens) for each, _ in decoded])
-        for group in groups:
-            some = [decoded[index] for index in group]
-            with self._clock.timing("audio"):
-                if len(some) == 1:
-                    (utterance, _) = some[0]
-                    rests = [list(utterance.renderer.push(utterance.speech_tokens, final=True))]
+    def _stop(self, number: int) -> None:
+        utterance = self._decoding.pop(number)
+        with suppress(KeyError):  # it ended in the last step, whose result was not taken
+            utterance.decoder.remove(number)
+
+    def _flush(self, utterance: Utterance) -> None:
+        """Render the waiting chunks of an utterance now."""
+        own = [each for each in self._renderings if each.utterance is utterance]
+        for each in own:
+            self._renderings.remove(each)
+            self._render_chunk(each)
+
+    def _render(self) -> None:
+        """Render the most urgent chunk or utterance, and what shares a batch with it."""
+        due = [each for each in self._renderings if each.due(self._waits(each.session))]
+        if not due:
+            return
+        first = min(due, key=lambda each: each.deadline)
+        if not first.final:
+            self._renderings.remove(first)
+            with _ErrorsOf(self, first.session):
+                self._render_chunk(first)
+            return
+        whole = [each for each in due if each.final and not each.utterance.chunk]
+        together = [first]
+        if renders_together() and first in whole:
+            groups = group_by_length([(each.utterance.renderer, each.tokens) for each in whole])
+            together = next(
+                [whole[index] for index in group] for group in groups if whole.index(first) in group
+            )
+        self._renderings = [each for each in self._renderings if each not in together]
+        sessions = {id(each.session): each.session for each in together}
+        with _ErrorsOf(self, *sessions.values()):
+            with ExitStack() as clocks:
+                for session in sessions.values():
+                    clocks.enter_context(session.clock.timing("audio"))
+                if len(together) == 1:
+                    rests = [list(first.utterance.renderer.push(first.tokens, final=True))]
                 else:
                     rests = render_batch(
-                        [utterance.renderer for utterance, _ in some],
-                        [utterance.speech_tokens for utterance, _ in some],
+                        [each.utterance.renderer for each in together],
+                        [each.tokens for each in together],
                     )
-            for (utterance, notes), rest in zip(some, rests, strict=True):
-                tokens = tuple(utterance.tokens)
-                yield self._close(utterance.task, utterance.emitted, rest, notes, tokens)
+            for each, rest in zip(together, rests, strict=True):
+                utterance, session = each.utterance, each.session
+                session.unrendered -= 1
+                session.add(
+                    session.last_piece(
+                        utterance.task,
+                        utterance.emitted,
+                        rest,
+                        utterance.notes,
+                        tuple(utterance.tokens),
+                    )
+                )
 
-    def _close(
-        self,
-        task: Task,
-        emitted: list[np.ndarray],
-        rest: list[np.ndarray],
-        notes: tuple[str, ...],
-        tokens: tuple[int, ...] = (),
-    ) -> Piece:
-        """The last piece: the remaining audio, trimmed, and the pause after the segment."""
-        audio = np.concatenate([*rest, np.zeros(0, np.float32)])
-        options = self._options
-        if options.trim and len(audio):
-            start = sum(map(len, emitted))
-            keep = trim(
-                np.concatenate([*emitted, audio]),
-                sample_rate=SAMPLE_RATE,
-                options=options.trim,
-            )
-            # Emitted audio stays as it is.
-            if (keep := max(0, keep - start)) < len(audio):
-                audio = fade_out(audio[:keep], sample_rate=SAMPLE_RATE)
-        pause = np.zeros(round(pause_after(task.segment, options.pauses) * SAMPLE_RATE), np.float32)
-        return Piece(task, np.concatenate([audio, pause]), last=True, tokens=tokens, notes=notes)
+    def _waits(self, session: Session) -> bool:
+        """Whether a decoded utterance waits for others of its session, to be rendered with them.
+
+        A stream never waits.
+        """
+        if not renders_together() or session.options.chunks is not None or not session.active:
+            return False
+        return session.unrendered < session.options.batch_size
+
+    def _render_chunk(self, rendering: Rendering) -> None:
+        utterance, session = rendering.utterance, rendering.session
+        with session.clock.timing("audio"):
+            audio = list(utterance.renderer.push(rendering.tokens, final=False))
+        utterance.emitted += audio
+        if audio:
+            session.add(Piece(utterance.task, np.concatenate(audio), last=False))
+
+
+class _ErrorsOf:
+    """Hands what a block raises to the callers of its sessions, and ends those sessions."""
+
+    def __init__(self, scheduler: Scheduler, *sessions: Session):
+        self._scheduler, self._sessions = scheduler, sessions
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            return False
+        for session in self._sessions:
+            self._scheduler._close(session)
+            session.fail(error)
+        return True
 
 
 def _short(task: Task) -> str:

@@ -27,6 +27,7 @@ class Request:
     prefix: the cache of its voice, from :func:`~.interface.prefill_prefix`; continued in a copy.
     key: its random key; equal keys give equal tokens, whatever else is decoded.
     max_tokens: limit; 25 tokens are one second.
+    options: how its tokens are sampled; None for the decoder's own options.
     """
 
     id: int
@@ -34,6 +35,7 @@ class Request:
     prefix: Cache
     key: mx.array
     max_tokens: int = 1000
+    options: SamplingOptions | None = None
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class _Row:
     id: int
     length: int
     limit: int
+    options: SamplingOptions
     sampled: int = 0
     read: int = 0
     removed: bool = False
@@ -84,6 +87,8 @@ class Decoder:
     are returned too and stay part of the sequence; the caller leaves them out of what S3Gen gets.
 
     Args:
+        options: how tokens are sampled where a request does not say; the guidance of the forward
+            pass is that of these options for all requests.
         stop: False never samples the stop token, for a sequence of fixed length.
     """
 
@@ -115,7 +120,12 @@ class Decoder:
         start, held = mx.array([START_SPEECH]), request.prefix.offset
         cache = _copies(request.prefix, self._rows_each)
         embeddings = self._model.embed_input(request.text_ids, self._rows_each)
-        row = _Row(request.id, held + embeddings.shape[1], min(request.max_tokens, room))
+        row = _Row(
+            request.id,
+            held + embeddings.shape[1],
+            min(request.max_tokens, room),
+            request.options or self._options,
+        )
         nothing = mx.zeros((1, self._model.speech_vocabulary), mx.bool_)
         batch = _Batch([row], cache, start, request.key[None], nothing)
         logits = self._forward(embeddings, batch.cache, [held] * self._rows_each)
@@ -190,11 +200,27 @@ class Decoder:
             row.length += 1
         self._sample(batch, logits, history=batch.history)
 
+    def _ids(
+        self, rows: Sequence[_Row], logits: mx.array, history: mx.array, keys: mx.array
+    ) -> mx.array:
+        """One id for each row (B,), sampled with the row's own options."""
+        groups: dict[SamplingOptions, list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(row.options, []).append(index)
+        if len(groups) == 1:
+            return sample(logits, history, rows[0].options, self._model.filters, keys)
+        sampled = [
+            sample(logits[some], history[some], options, self._model.filters, keys[some])
+            for options, some in ((options, mx.array(some)) for options, some in groups.items())
+        ]
+        order = [index for some in groups.values() for index in some]
+        return mx.concatenate(sampled)[mx.argsort(mx.array(order))]
+
     def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
         if self._invalid is not None:
             logits = mx.where(self._invalid, -mx.inf, logits)
         batch.keys, keys = _split(batch.keys)
-        batch.ids = sample(logits, history, self._options, self._model.filters, keys)
+        batch.ids = self._ids(batch.rows, logits, history, keys)
         batch.history = add_to_history(batch.history, batch.ids)
         mx.async_eval(batch.ids, batch.history, batch.keys)
         for row in batch.rows:
