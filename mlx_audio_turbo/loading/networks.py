@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..config import ModelConfig, Quantization, T3Config
+from ..config import ModelConfig, OriginalT3Config, Quantization, T3Config
 from ..encoders.campplus import CAMPlus
 from ..encoders.s3_tokenizer import S3Tokenizer
 from ..encoders.voice_encoder import VoiceEncoder
@@ -19,6 +19,24 @@ from ..t3.turbo import TurboT3
 
 LISTENERS = ("ve", "s3gen.speaker_encoder", "s3tokenizer")
 """The networks that hear a reference clip; a folder may lack them and still speak."""
+
+
+def _original_t3(config: OriginalT3Config) -> Any:
+    from ..t3.original import OriginalT3  # imports mlx-lm
+
+    return OriginalT3(config)
+
+
+T3_TYPES: Mapping[type, Callable[[Any], Any]] = {
+    T3Config: TurboT3,
+    OriginalT3Config: _original_t3,
+}
+"""The language model for each type of its configuration; see ``t3.interface`` for what it does."""
+
+
+def make_t3(config: T3Config | OriginalT3Config) -> Any:
+    """The language model of this configuration, not loaded yet."""
+    return T3_TYPES[type(config)](config)
 
 
 class S3Gen(nn.Module):
@@ -42,8 +60,7 @@ class Networks(nn.Module):
         super().__init__()
         if "ve" not in missing:
             self.ve = VoiceEncoder(config.voice_encoder)
-        assert isinstance(config.t3, T3Config)
-        self.t3 = TurboT3(config.t3)
+        self.t3 = make_t3(config.t3)
         self.s3gen = S3Gen(config, missing=missing)
         if "s3tokenizer" not in missing:
             self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)

@@ -34,6 +34,8 @@ TopP = Annotated[
 MinP = Annotated[
     float, Option("drop tokens below this share of the likeliest", 0.0, least=0, most=1)
 ]
+CfgWeight = Annotated[float, Option("weight of classifier-free guidance; 0 for none", 0.5, least=0)]
+Exaggeration = Annotated[float, Option("strength of the emotion; 0.5 is neutral", 0.5, least=0)]
 RepetitionPenalty = Annotated[float, Option("against repetition; 1 for none", 1.2, above=0)]
 MaxTokens = Annotated[
     int, Option("limit per segment; 25 are one second", MAX_TOKENS, least=1, most=MAX_TOKENS)
@@ -57,6 +59,8 @@ class SamplingOptions(Checked):
     min_p: tokens less likely than this share of the likeliest one go; 0 keeps every token.
     repetition_penalty: the score of a token that was sampled before is divided by this where
         positive and multiplied where negative; 1 changes nothing.
+    cfg_weight: how far guidance moves the logits away from those without the text. 0 is without
+        guidance, which halves the work of a token.
 
     Raises:
         OptionError: a value is outside of its range.
@@ -67,6 +71,7 @@ class SamplingOptions(Checked):
     top_p: TopP = field(default=default_of(TopP))
     min_p: MinP = field(default=default_of(MinP))
     repetition_penalty: RepetitionPenalty = field(default=default_of(RepetitionPenalty))
+    cfg_weight: CfgWeight = field(default=default_of(CfgWeight))
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class SpeakingOptions(Checked):
     watchdog: detect runaway generation; None does not.
     retries: how often a runaway segment is sampled again.
     batch_size: how many segments are decoded together.
+    exaggeration: strength of the emotion, for models that have it.
     """
 
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -151,6 +157,7 @@ class SpeakingOptions(Checked):
     watchdog: WatchdogOptions | None = field(default_factory=WatchdogOptions)
     retries: Retries = field(default=default_of(Retries))
     batch_size: BatchSize = 1
+    exaggeration: Exaggeration = field(default=default_of(Exaggeration))
 
 
 class _RunOptions(TypedDict, total=False):
@@ -207,8 +214,8 @@ class ChatterboxOptions(_RunOptions, total=False):
     min_p: MinP
     top_p: TopP
     repetition_penalty: RepetitionPenalty
-    cfg_weight: Annotated[float, Option("classifier-free guidance; 0 for none", 0.5, least=0)]
-    exaggeration: Annotated[float, Option("emotion; 0.5 is neutral", 0.5, least=0)]
+    cfg_weight: CfgWeight
+    exaggeration: Exaggeration
 
 
 class ChatterboxBatchOptions(ChatterboxOptions, _BatchOptions, total=False):

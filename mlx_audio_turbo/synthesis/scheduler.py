@@ -151,6 +151,7 @@ class Scheduler:
                     Condition(
                         speaker=mx.array(task.voice.speaker_embedding)[None],
                         prompt_tokens=mx.array(task.voice.t3_prompt_tokens)[None],
+                        exaggeration=options.exaggeration,
                     ),
                 ),
                 key=decode_key,

@@ -22,11 +22,13 @@ class Condition:
     """What precedes the text in the sequence.
 
     speaker: (1, 256), the speaker embedding of the voice encoder.
-    prompt_tokens: (1, P), speech tokens of the reference clip, any P from 0 up.
+    prompt_tokens: (1, P), speech tokens of the reference clip.
+    exaggeration: strength of the emotion; only the original model has it.
     """
 
     speaker: mx.array
     prompt_tokens: mx.array
+    exaggeration: float = 0.5
 
 
 class Cache(Protocol):
@@ -82,6 +84,14 @@ class T3(Protocol):
         """Speech ids that are never sampled."""
         ...
 
+    def __call__(self, embeddings: mx.array) -> mx.array:
+        """Hidden states (B, T, C), after the last norm, of ``embeddings`` (B, T, C)."""
+        ...
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
+        ...
+
     @property
     def speech_vocabulary(self) -> int:
         """V, the number of speech ids."""
@@ -127,5 +137,5 @@ class T3(Protocol):
 def prefill_prefix(model: T3, condition: Condition) -> Cache:
     """The cache after the condition, which every sentence of a voice shares."""
     cache, embeddings = model.make_cache(), model.prefix(condition)
-    model.make_forward(SamplingOptions())(embeddings, cache, [0])
+    model.make_forward(SamplingOptions(cfg_weight=0))(embeddings, cache, [0])
     return cache

@@ -13,7 +13,8 @@ from .interface import T3, Cache, Condition, prefill_prefix
 class PrefixCache:
     """Caches of the last few voices, after speaker and prompt; at full size 74 MB each in float32.
 
-    T3 is causal: the keys and values of the prefix do not depend on the text that follows.
+    T3 is causal: the keys and values of the prefix do not depend on the text that follows. The same
+    voice with another exaggeration has another prefix.
     """
 
     def __init__(self, model: T3, *, voices: int = 4):
@@ -26,7 +27,7 @@ class PrefixCache:
         Args:
             fingerprint: of the voice that ``condition`` was made of.
         """
-        key = fingerprint
+        key = (fingerprint, condition.exaggeration)
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]

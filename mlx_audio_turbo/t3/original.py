@@ -1,0 +1,183 @@
+"""The original's T3: a Llama over speaker, prompt, emotion, text and speech.
+
+One sequence, [speaker | perceiver of the prompt | emotion | text | start | start | speech], with
+rotary positions over all of it; text and speech have learned positions of their own beside. This
+module imports mlx-lm and is itself imported only where such a model is built.
+
+Dimensions: B utterances, R cache rows per utterance, T time, P prompt tokens, Q perceiver queries,
+C width, V speech ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.llama import LlamaModel, ModelArgs
+
+from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config
+from ..errors import ModelFolderError, OptionError
+from ..options import SamplingOptions
+from .guidance import guided
+from .interface import Condition, Forward
+from .llama_cache import LlamaCache
+from .perceiver import Perceiver
+from .sampling import min_p, repetition_penalty, temperature, top_p
+
+
+class LearnedPositions(nn.Module):
+    """A table of positions that is added to embeddings."""
+
+    def __init__(self, count: int, width: int):
+        super().__init__()
+        self.emb = nn.Embedding(count, width)
+
+    def __call__(self, positions: mx.array) -> mx.array:
+        return self.emb(positions)
+
+
+class ConditionEncoder(nn.Module):
+    """Speaker, prompt and exaggeration to 1 + Q + 1 rows of the sequence."""
+
+    def __init__(self, config: OriginalT3Config):
+        super().__init__()
+        self.spkr_enc = nn.Linear(config.speaker_embedding, config.width)
+        self.perceiver = Perceiver(config)
+        self.emotion_adv_fc = nn.Linear(1, config.width, bias=False)
+
+    def __call__(self, speaker: mx.array, prompt: mx.array, exaggeration: float) -> mx.array:
+        """(1, 1 + Q + 1, C) of ``speaker`` (1, 256) and the embedded ``prompt`` (1, P, C)."""
+        emotion = exaggeration * self.emotion_adv_fc.weight.T
+        rows = [self.spkr_enc(speaker)[:, None], self.perceiver(prompt), emotion[None]]
+        return mx.concatenate(rows, axis=1)
+
+
+class OriginalT3(nn.Module):
+    """The language model from text to speech tokens (25 per second)."""
+
+    filters = (repetition_penalty, temperature, min_p, top_p)
+
+    def __init__(self, config: OriginalT3Config):
+        super().__init__()
+        self._config = config
+        self.cond_enc = ConditionEncoder(config)
+        self.text_emb = nn.Embedding(config.text_vocabulary, config.width)
+        self.speech_emb = nn.Embedding(config.speech_vocabulary, config.width)
+        self.text_pos_emb = LearnedPositions(config.text_positions, config.width)
+        self.speech_pos_emb = LearnedPositions(config.speech_positions, config.width)
+        self.tfmr = LlamaModel(_llama_args(config))
+        self.tfmr.pop("embed_tokens")  # its input is embeddings
+        self.speech_head = nn.Linear(config.width, config.speech_vocabulary, bias=False)
+
+    @property
+    def config(self) -> OriginalT3Config:
+        """The sizes that this model was made with."""
+        return self._config
+
+    @property
+    def speech_vocabulary(self) -> int:
+        """V, the number of speech ids."""
+        return self._config.speech_vocabulary
+
+    @property
+    def invalid_ids(self) -> Sequence[int]:
+        """The start token, and the ids above the stop token, which S3Gen does not know."""
+        return [START_SPEECH, *range(STOP_SPEECH + 1, self._config.speech_vocabulary)]
+
+    def rows(self, options: SamplingOptions) -> int:
+        """Two with guidance, one without."""
+        return 2 if options.cfg_weight > 0 else 1
+
+    def room(self, prefix: int, text_ids: mx.array) -> int:
+        """How many speech tokens the position table takes; the last one is not fed back.
+
+        Raises:
+            OptionError: the text with its start and stop id is longer than its position table.
+            ModelFolderError: an id is outside of the text table.
+        """
+        config, count = self._config, text_ids.size + 2
+        if count > config.text_positions:
+            raise OptionError(
+                f"the text has {count} ids and the model takes {config.text_positions}; "
+                "shorten the text"
+            )
+        largest = max(cast(list[int], text_ids.tolist()), default=0)
+        if largest >= config.text_vocabulary:
+            raise ModelFolderError(
+                f"the tokenizer gives the id {largest} and the text table has "
+                f"{config.text_vocabulary} rows; convert the model again"
+            )
+        return config.speech_positions
+
+    def prefix(self, condition: Condition) -> mx.array:
+        """Embeddings (1, 1 + Q + 1, C) of speaker, prompt tokens and exaggeration."""
+        tokens = condition.prompt_tokens
+        prompt = self.embed_speech(tokens, mx.arange(tokens.shape[1]))
+        speaker = condition.speaker.astype(prompt.dtype)
+        return self.cond_enc(speaker, prompt, condition.exaggeration)
+
+    def embed_input(self, text_ids: mx.array, rows: int = 1) -> mx.array:
+        """Embeddings (R, T + 4, C) of text ids (T,) between start and stop, and two start tokens.
+
+        The second row, for guidance, has the positions of the text and no text.
+        """
+        config = self._config
+        start, stop = mx.array([config.start_text]), mx.array([config.stop_text])
+        text = self.text_emb(mx.concatenate([start, text_ids, stop]))
+        positions = self.text_pos_emb(mx.arange(len(text)))
+        begin = self.embed_speech(mx.array([START_SPEECH, START_SPEECH]), mx.array([0, 0]))
+        texts = [text + positions, positions][:rows]
+        return mx.stack([mx.concatenate([each, begin]) for each in texts])
+
+    def embed_speech(self, ids: mx.array, positions: mx.array) -> mx.array:
+        """Embeddings (..., C) of speech ids (...), with those of their ``positions``."""
+        return self.speech_emb(ids) + self.speech_pos_emb(positions)
+
+    def make_cache(self) -> LlamaCache:
+        """An empty cache."""
+        return LlamaCache(self._config.layers)
+
+    def make_forward(self, options: SamplingOptions) -> Forward:
+        """The forward pass, with guidance where ``cfg_weight`` is above 0."""
+        if self.rows(options) == 1:
+            return self._forward
+        return guided(self._forward, options.cfg_weight)
+
+    def _forward(self, x: mx.array, cache: LlamaCache, lengths: Sequence[int]) -> mx.array:
+        # mlx-lm's caches know the padding of each row.
+        return self.logits(self(x, cache=cache)[:, -1])
+
+    def __call__(self, embeddings: mx.array, *, cache: LlamaCache | None = None) -> mx.array:
+        """Hidden states (B, T, C), after the last norm, of ``embeddings`` (B, T, C)."""
+        layers = None if cache is None else cache.layers
+        return self.tfmr(embeddings, cache=layers, input_embeddings=embeddings)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
+        return self.speech_head(hidden).astype(mx.float32)
+
+
+def _llama_args(config: OriginalT3Config) -> ModelArgs:
+    scaling = config.rope_scaling
+    return ModelArgs(
+        model_type="llama",
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        intermediate_size=config.feed_forward,
+        num_attention_heads=config.heads,
+        head_dim=config.head_dim,
+        rms_norm_eps=config.norm_eps,
+        vocab_size=1,
+        max_position_embeddings=config.text_positions + config.speech_positions,
+        rope_theta=config.rope_theta,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_frequency_factor,
+            "high_freq_factor": scaling.high_frequency_factor,
+            "original_max_position_embeddings": scaling.original_positions,
+        },
+        tie_word_embeddings=False,
+    )
