@@ -57,7 +57,7 @@ def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "host" and ops.on_gpu():
         pytest.skip("arrays of a GPU are not the host's")
 
-    def form(self: TurboT3, options: Any) -> Any:
+    def form(self: TurboT3) -> Any:
         if request.param == "host":
             return NumpyForward(self.tfmr, self.speech_head, self.config)
         return partial(mlx_forward, self)

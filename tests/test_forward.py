@@ -11,7 +11,6 @@ from mlx.utils import tree_map
 
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.ops import blas
-from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3.cache import GROWTH, KeyValueCache
 from mlx_audio_turbo.t3.gpt2_numpy import NumpyForward
 from mlx_audio_turbo.t3.interface import Condition
@@ -131,5 +130,5 @@ def test_any_number_of_cores_may_share_the_work(
 def test_numpy_takes_float32_alone(model: TurboT3) -> None:
     half = TurboT3(CONFIG)
     half.update(tree_map(lambda x: x.astype(mx.float16), model.parameters()))
-    assert isinstance(model.make_forward(SamplingOptions()), NumpyForward)
-    assert not isinstance(half.make_forward(SamplingOptions()), NumpyForward)
+    assert isinstance(model.make_forward(), NumpyForward)
+    assert not isinstance(half.make_forward(), NumpyForward)

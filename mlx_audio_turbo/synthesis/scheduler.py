@@ -10,7 +10,7 @@ all, so that it advances as long as one caller waits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ class Scheduler:
     ):
         self._networks, self._rendering, self._capacity = networks, rendering, capacity
         self._prefixes = PrefixCache(networks.t3)
-        self._decoders: dict[Hashable, Decoder] = {}
+        self._decoders: dict[int, Decoder] = {}
         self._sessions: list[Session] = []
         self._decoding: dict[int, Utterance] = {}
         self._renderings: list[Rendering] = []
@@ -163,12 +163,12 @@ class Scheduler:
         session.active += 1
 
     def _decoder(self, options: SpeakingOptions) -> Decoder:
-        """The decoder whose forward pass has the guidance of these options."""
+        """The decoder of the requests that take as many cache rows as these options."""
         t3, sampling = self._networks.t3, options.sampling
-        key = None if t3.rows(sampling) == 1 else sampling
-        if key not in self._decoders:
-            self._decoders[key] = Decoder(t3, options=sampling)
-        return self._decoders[key]
+        rows = t3.rows(sampling)
+        if rows not in self._decoders:
+            self._decoders[rows] = Decoder(t3, options=sampling)
+        return self._decoders[rows]
 
     def _decode(self) -> None:
         for decoder in [each for each in self._decoders.values() if len(each)]:

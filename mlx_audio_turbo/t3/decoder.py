@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import OptionError
 from ..options import SamplingOptions
+from .guidance import guide
 from .interface import T3, Cache
 from .sampling import add_to_history, sample
 
@@ -87,14 +88,14 @@ class Decoder:
     are returned too and stay part of the sequence; the caller leaves them out of what S3Gen gets.
 
     Args:
-        options: how tokens are sampled where a request does not say; the guidance of the forward
-            pass is that of these options for all requests.
+        options: how tokens are sampled where a request does not say. All requests take as many
+            cache rows as these options.
         stop: False never samples the stop token, for a sequence of fixed length.
     """
 
     def __init__(self, model: T3, *, options: SamplingOptions | None = None, stop: bool = True):
         self._model, self._options = model, options or SamplingOptions()
-        self._forward = model.make_forward(self._options)
+        self._forward = model.make_forward()
         self._rows_each = model.rows(self._options)
         self._invalid = _mask([*model.invalid_ids, *([] if stop else [STOP_SPEECH])], model)
         self._rows: dict[int, _Row] = {}
@@ -110,8 +111,11 @@ class Decoder:
 
         Raises:
             OptionError: ``max_tokens`` is below 1, or the text is too long for the model.
-            ValueError: the id is in use.
+            ValueError: the id is in use, or the options take another number of cache rows.
         """
+        options = request.options or self._options
+        if self._model.rows(options) != self._rows_each:
+            raise ValueError("guided and unguided requests need a decoder each")
         if request.max_tokens < 1:
             raise OptionError(f"max_tokens is {request.max_tokens}; give a number from 1 up")
         room = self._model.room(request.prefix.offset, request.text_ids)
@@ -124,7 +128,7 @@ class Decoder:
             request.id,
             held + embeddings.shape[1],
             min(request.max_tokens, room),
-            request.options or self._options,
+            options,
         )
         nothing = mx.zeros((1, self._model.speech_vocabulary), mx.bool_)
         batch = _Batch([row], cache, start, request.key[None], nothing)
@@ -200,6 +204,15 @@ class Decoder:
             row.length += 1
         self._sample(batch, logits, history=batch.history)
 
+    def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
+        batch.keys, keys = _split(batch.keys)
+        batch.ids = self._ids(batch.rows, logits, history, keys)
+        batch.history = add_to_history(batch.history, batch.ids)
+        mx.async_eval(batch.ids, batch.history, batch.keys)
+        for row in batch.rows:
+            row.sampled += 1
+        self._sampled.append((batch.rows, batch.ids))
+
     def _ids(
         self, rows: Sequence[_Row], logits: mx.array, history: mx.array, keys: mx.array
     ) -> mx.array:
@@ -208,24 +221,23 @@ class Decoder:
         for index, row in enumerate(rows):
             groups.setdefault(row.options, []).append(index)
         if len(groups) == 1:
-            return sample(logits, history, rows[0].options, self._model.filters, keys)
+            return self._ids_of_group(logits, history, rows[0].options, keys)
+        logits = logits.reshape(len(rows), self._rows_each, -1)
         sampled = [
-            sample(logits[some], history[some], options, self._model.filters, keys[some])
+            self._ids_of_group(logits[some].flatten(0, 1), history[some], options, keys[some])
             for options, some in ((options, mx.array(some)) for options, some in groups.items())
         ]
         order = [index for some in groups.values() for index in some]
         return mx.concatenate(sampled)[mx.argsort(mx.array(order))]
 
-    def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
+    def _ids_of_group(
+        self, logits: mx.array, history: mx.array, options: SamplingOptions, keys: mx.array
+    ) -> mx.array:
+        if self._rows_each > 1:
+            logits = guide(logits, options.cfg_weight)
         if self._invalid is not None:
             logits = mx.where(self._invalid, -mx.inf, logits)
-        batch.keys, keys = _split(batch.keys)
-        batch.ids = self._ids(batch.rows, logits, history, keys)
-        batch.history = add_to_history(batch.history, batch.ids)
-        mx.async_eval(batch.ids, batch.history, batch.keys)
-        for row in batch.rows:
-            row.sampled += 1
-        self._sampled.append((batch.rows, batch.ids))
+        return sample(logits, history, options, self._model.filters, keys)
 
 
 _split = mx.vmap(lambda key: tuple(mx.random.split(key)))

@@ -63,7 +63,7 @@ class Cache(Protocol):
 
 
 Forward: TypeAlias = Callable[[mx.array, Any, Sequence[int]], mx.array]
-"""``forward(x, cache, lengths)``: logits (B, V), float32, of what follows ``x`` (B * R, T, C).
+"""``forward(x, cache, lengths)``: logits (B * R, V), float32, of what follows ``x`` (B * R, T, C).
 
 The rows of an utterance are neighbours. The cache grows by ``x``. ``lengths`` (B * R,) counts the
 positions of each row in it: the last ones; the positions before are padding. The cache is one of
@@ -129,13 +129,13 @@ class T3(Protocol):
         """An empty cache."""
         ...
 
-    def make_forward(self, options: SamplingOptions) -> Forward:
-        """The forward pass for the current device, with guidance where the options ask for it."""
+    def make_forward(self) -> Forward:
+        """The forward pass for the current device."""
         ...
 
 
 def prefill_prefix(model: T3, condition: Condition) -> Cache:
     """The cache after the condition, which every sentence of a voice shares."""
     cache, embeddings = model.make_cache(), model.prefix(condition)
-    model.make_forward(SamplingOptions(cfg_weight=0))(embeddings, cache, [0])
+    model.make_forward()(embeddings, cache, [0])
     return cache

@@ -20,7 +20,6 @@ from mlx_lm.models.llama import LlamaModel, ModelArgs
 from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config
 from ..errors import ModelFolderError, OptionError
 from ..options import SamplingOptions
-from .guidance import guided
 from .interface import Condition, Forward
 from .llama_cache import LlamaCache
 from .perceiver import Perceiver
@@ -139,11 +138,9 @@ class OriginalT3(nn.Module):
         """An empty cache."""
         return LlamaCache(self._config.layers)
 
-    def make_forward(self, options: SamplingOptions) -> Forward:
-        """The forward pass, with guidance where ``cfg_weight`` is above 0."""
-        if self.rows(options) == 1:
-            return self._forward
-        return guided(self._forward, options.cfg_weight)
+    def make_forward(self) -> Forward:
+        """The forward pass for the current device."""
+        return self._forward
 
     def _forward(self, x: mx.array, cache: LlamaCache, lengths: Sequence[int]) -> mx.array:
         # mlx-lm's caches know the padding of each row.

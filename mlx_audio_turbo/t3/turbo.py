@@ -92,7 +92,7 @@ class TurboT3(nn.Module):
         """An empty cache."""
         return KeyValueCache(self._config.layers)
 
-    def make_forward(self, options: SamplingOptions) -> Forward:
+    def make_forward(self) -> Forward:
         """The form for the device that runs new work."""
         plain = self.speech_emb.weight.dtype == self.speech_head.weight.dtype == mx.float32
         if plain and not ops.on_gpu():

@@ -57,7 +57,7 @@ def _model_rows(
     stage: str, model: TurboT3, reference: Mapping[str, np.ndarray], *, small: bool
 ) -> Iterator[Row]:
     inputs = sequence(to_dict(model.config), small=small)
-    hidden, logits = _forced(model, inputs, model.make_forward(SamplingOptions()))
+    hidden, logits = _forced(model, inputs, model.make_forward())
     expected = reference["logits"]
     ours = thin(logits, small=small)
     yield Row(stage, "deviation of the reference's logits", float(reference["spread"]), 1.0, True)
