@@ -19,7 +19,7 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.folder import LoadedModel, load
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
-from mlx_audio_turbo.text.tokenizer import normalize_text
+from mlx_audio_turbo.text.normalize import normalize_text
 from mlx_audio_turbo.voice import Voice
 
 from . import card

@@ -6,7 +6,7 @@ python examples/long_text.py CLIP [MODEL] [TEXT_FILE]
 import sys
 from pathlib import Path
 
-from mlx_audio_turbo import ChatterboxTurbo, PauseOptions, TrimOptions, pack, write_blocks
+from mlx_audio_turbo import ChatterboxTurbo, PauseOptions, TrimOptions, split_text, write_blocks
 
 clip, *more = sys.argv[1:]
 model_name = more[0] if more else "ResembleAI/chatterbox-turbo"
@@ -16,7 +16,7 @@ if len(more) > 1:
 
 model = ChatterboxTurbo.from_pretrained(model_name)
 voice = model.encode_voice(clip)
-total = len(pack(chapter))
+total = len(split_text(chapter))
 
 
 def parts():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .plotting import compare
     from .speech import AudioChunk, Speech
     from .synthesis.watchdog import Watchdog
-    from .text.segments import Segment, pack
+    from .text.segments import Segment, split_text
     from .voice import Voice
     from .voice_library import SavedVoice, VoiceLibrary
 
@@ -52,7 +52,7 @@ _MODULES = {
     "options": ("ChunkOptions", "PauseOptions", "TrimOptions", "WatchdogOptions"),
     "plotting": ("compare",),
     "speech": ("AudioChunk", "Speech"),
-    "text.segments": ("Segment", "pack"),
+    "text.segments": ("Segment", "split_text"),
     "voice": ("Voice",),
     "synthesis.watchdog": ("Watchdog",),
     "voice_library": ("SavedVoice", "VoiceLibrary"),
@@ -82,7 +82,7 @@ __all__ = [
     "WatchdogOptions",
     "__version__",
     "compare",
-    "pack",
+    "split_text",
     "write_blocks",
 ]
 

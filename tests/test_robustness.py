@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from mlx_audio_turbo import TextError
 from mlx_audio_turbo.options import SEGMENT_LIMIT
-from mlx_audio_turbo.text.segments import MAX_BYTES, normalize_spaces, pack
-from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
+from mlx_audio_turbo.text.normalize import normalize_text
+from mlx_audio_turbo.text.segments import MAX_BYTES, normalize_spaces, split_text
+from mlx_audio_turbo.text.tokenizer import TextTokenizer
 
 from .measure.robustness.bench import Bench, attempt, small_disk
 from .measure.robustness.inputs import INPUTS, full_disk, read_only_disk
@@ -112,7 +113,7 @@ def test_any_text_is_cleaned_or_refused(text: str) -> None:
 @quick
 @given(texts, st.integers(40, 400))
 def test_any_text_is_packed_without_loss(text: str, limit: int) -> None:
-    segments = pack(text, limit=limit)
+    segments = split_text(text, limit=limit)
     assert "".join(s.text + s.glue for s in segments) == normalize_spaces(text)
     for segment in segments:
         assert 0 < len(segment.text) <= limit
@@ -123,7 +124,7 @@ def test_any_text_is_packed_without_loss(text: str, limit: int) -> None:
 @given(text=texts)
 def test_any_segment_fits_the_tokenizer(tiny_folder: Path, text: str) -> None:
     tokenizer = TextTokenizer(tiny_folder, max_tokens=1024)
-    for segment in pack(text, limit=SEGMENT_LIMIT):
+    for segment in split_text(text, limit=SEGMENT_LIMIT):
         try:
             ids = tokenizer.encode(normalize_text(segment.text))
         except TextError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo.errors import ModelFolderError, TextError
-from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
+from mlx_audio_turbo.text.normalize import normalize_text
+from mlx_audio_turbo.text.tokenizer import TextTokenizer
 from mlx_audio_turbo_convert.tokenizer import TAGS, write_tokenizer
 
 FILES = Path(__file__).parent / "data" / "tokenizer"

@@ -19,7 +19,7 @@ from mlx_audio_turbo import Voice, tts
 from mlx_audio_turbo.audio.files import load_audio, to_int16
 from mlx_audio_turbo.cli.options import underscored
 from mlx_audio_turbo.cli.resume import Journal
-from mlx_audio_turbo.text.segments import pack
+from mlx_audio_turbo.text.segments import split_text
 
 from .conftest import CLIP
 from .test_playing import Card, put_in
@@ -298,7 +298,7 @@ def test_resume(
     whole = output.read_bytes()
     output.unlink()
     interrupted(tmp_path, kept, monkeypatch, 3)
-    total = len(pack(LONG))
+    total = len(split_text(LONG))
     err = capsys.readouterr().err
     assert f"3 of {total} segments are kept in {Journal.place(output)}" in err
     assert not output.exists()
@@ -385,7 +385,7 @@ def test_killed_and_resumed(tmp_path: Path, tiny_folder: Path, kept: Path) -> No
     child.kill()
     child.communicate()
     finished = len(list(place.glob("*.flac")))
-    assert 2 <= finished < len(pack(text))
+    assert 2 <= finished < len(split_text(text))
     arguments = speak(tmp_path, kept, "--batch_size", "1", text=text)
     done = process([*arguments, "--resume"])
     assert done.returncode == 0, done.stderr

@@ -23,8 +23,8 @@ from ..loading import catalog
 from ..models.turbo import ChatterboxTurbo
 from ..ops import blas
 from ..speech import Speech
-from ..text.segments import pack
-from ..text.tokenizer import normalize_text
+from ..text.normalize import normalize_text
+from ..text.segments import split_text
 from ..voice import Voice
 from . import text_source as texts
 from .checks import check, speaking_options
@@ -181,7 +181,7 @@ class Speaking:
     ) -> Iterator[np.ndarray]:
         """Audio of the text, segment by segment; what is long and goes to a file is kept."""
         # The same segments as the model makes, to count them and measure the progress.
-        segments = pack(text)
+        segments = split_text(text)
         journal = None
         if len(segments) > 1 and output is not None:
             journal = self._journal = Journal.open(

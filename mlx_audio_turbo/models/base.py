@@ -18,7 +18,7 @@ from ..options import check_range, resolve
 from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
-from ..text.tokenizer import normalize_text
+from ..text.normalize import normalize_text
 from ..voice import Voice
 from .speaking import Speaking
 from .voice_input import check_voice, encode_clip

@@ -24,7 +24,7 @@ from ..options import MAX_BATCH, MAX_TOKENS, SpeakingOptions
 from ..t3.decoder import Decoder, Request
 from ..t3.interface import Condition
 from ..t3.prefix_cache import PrefixCache
-from ..text.segments import split_again
+from ..text.segments import resplit
 from .noise import NoiseSource
 from .session import Rendering, Session, Utterance
 from .tasks import Clock, Piece, Task
@@ -212,7 +212,7 @@ class Scheduler:
     def _too_long(self, utterance: Utterance, note: str) -> None:
         task, session = utterance.task, utterance.session
         self._flush(utterance)
-        parts = split_again(task.segment) if session.options.max_tokens >= MAX_TOKENS else []
+        parts = resplit(task.segment) if session.options.max_tokens >= MAX_TOKENS else []
         if len(parts) > 1 and not utterance.emitted:
             log.warning("%r %s: split and spoken in %d parts", _short(task), note, len(parts))
             session.split(

@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import TextError
-from ..text.segments import Segment, pack
-from ..text.tokenizer import normalize_text
+from ..text.normalize import normalize_text
+from ..text.segments import Segment, split_text
 from ..voice import Voice
 from .noise import fold
 
@@ -86,7 +86,7 @@ def segments_of(text: str, limit: int) -> list[Segment]:
     if not isinstance(text, str):
         raise TextError(f"the text is a {type(text).__name__}; give a str")
     normalize_text(text)
-    segments = pack(text, limit=limit)
+    segments = split_text(text, limit=limit)
     if not any(segment.speakable for segment in segments):
         raise TextError("the text has no letter or digit; give at least one word to say")
     # A text of one segment stays as it was given: a space at its start changes the first letter.

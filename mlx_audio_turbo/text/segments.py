@@ -1,14 +1,15 @@
-"""Long text to segments that the model speaks well: whole sentences, at most about 300 characters.
+"""Long text → segments of whole sentences, at most about 300 characters each.
 
-A segment ends after a sentence where it can, else after a clause, else after a word. Never inside
-a tag such as ``[clear throat]``; not inside an abbreviation, a number or a quotation that fits,
-unless there is no other place within the limit. All is linear in the length of the text.
+A segment ends after a sentence if possible, else after a clause, else after a word. It never ends
+inside a tag such as ``[clear throat]``, and inside an abbreviation, a number or a quotation only if
+there is no other place within the limit. The time is linear in the length of the text.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -20,18 +21,19 @@ from ..options import MIN_SEGMENT_LIMIT, SEGMENT_LIMIT, PauseOptions
 from .sentences import find_breaks, find_tags
 
 MAX_BYTES = 1000
-"""Of a segment in UTF-8, unless the limit is higher: a byte may be a token, and 1,024 fit."""
+"""Bytes of a segment in UTF-8, unless the limit is higher. A byte may be a token; 1,024 fit."""
 PARAGRAPH_GLUE = "\n\n"
+_LINE_END = re.compile("\r\n|[\n\r\u2028]")
 
 Pause = Literal["word", "clause", "sentence", "paragraph", "end"]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What is spoken in one go.
+    """A part of the text that is spoken as one utterance.
 
-    ``pause`` tells what ends here, and ``glue`` what stood between this segment and the next: a
-    space, a paragraph break, or nothing.
+    pause: what ends here; it sets the silence that follows.
+    glue: what stands between this segment and the next: a space, a paragraph break, or nothing.
     """
 
     text: str
@@ -40,7 +42,7 @@ class Segment:
 
     @property
     def speakable(self) -> bool:
-        """Whether there is anything to say: ``* * *`` between two scenes is but a pause."""
+        """Whether it has a letter or digit. ``* * *`` between two scenes is a pause only."""
         return any(character.isalnum() for character in self.text)
 
 
@@ -52,22 +54,25 @@ def pause_after(segment: Segment, pauses: PauseOptions) -> float:
 def normalize_spaces(text: str) -> str:
     """Fold white space: one space between words, one blank line between paragraphs, none around.
 
-    One or more blank lines, or U+2029, part paragraphs; a single line break is a space.
+    Blank lines and U+2029 separate paragraphs; a single line break is a space. Lines end with a
+    line feed, a carriage return, both, or U+2028. A form feed, and whatever else Python counts as
+    a line break, is white space within a line: page breaks stand in the middle of sentences.
     """
-    lines = (line.split() for line in text.replace("\u2029", PARAGRAPH_GLUE).splitlines())
+    lines = (line.split() for line in _LINE_END.split(text.replace("\u2029", PARAGRAPH_GLUE)))
     paragraphs = (
         " ".join(chain.from_iterable(group)) for filled, group in groupby(lines, bool) if filled
     )
     return PARAGRAPH_GLUE.join(paragraphs)
 
 
-def pack(text: str, *, limit: int = SEGMENT_LIMIT) -> list[Segment]:
-    """Segments of at most ``limit`` characters, none empty, none across a paragraph break.
+def split_text(text: str, *, limit: int = SEGMENT_LIMIT) -> list[Segment]:
+    """Split ``text`` into segments of at most ``limit`` characters.
 
-    Where letters take four bytes, as in a few scripts and with emoji, also of at most 1,000 bytes.
+    No segment is empty or crosses a paragraph break. Where characters take up to four bytes, as in
+    some scripts and with emoji, a segment has at most 1,000 bytes too.
 
-    ``"".join(s.text + s.glue for s in pack(text)) == normalize_spaces(text)``, to the letter. Text
-    of white space only gives no segment.
+    ``"".join(s.text + s.glue for s in split_text(text)) == normalize_spaces(text)``, exactly.
+    Text of white space only gives no segment.
 
     Raises:
         OptionError: ``limit`` is below 40.
@@ -86,20 +91,20 @@ def pack(text: str, *, limit: int = SEGMENT_LIMIT) -> list[Segment]:
     return segments
 
 
-def split_again(segment: Segment) -> list[Segment]:
-    """Segments of at most two thirds of the length, for one that could not be spoken whole.
+def resplit(segment: Segment) -> list[Segment]:
+    """Split a segment that could not be spoken whole, into at most two thirds of its length each.
 
-    The last one keeps the pause and the glue. A segment of up to 40 characters comes back alone.
+    The last part keeps the pause and the glue. A segment of up to 40 characters stays whole.
     """
-    parts = pack(segment.text, limit=max(MIN_SEGMENT_LIMIT, 2 * len(segment.text) // 3))
+    parts = split_text(segment.text, limit=max(MIN_SEGMENT_LIMIT, 2 * len(segment.text) // 3))
     parts[-1] = replace(parts[-1], pause=segment.pause, glue=segment.glue)
     return parts
 
 
 def _within_bytes(segment: Segment, most: int) -> list[Segment]:
-    """``segment``, or what :func:`split_again` makes of one that has more bytes than ``most``."""
+    """``segment``, split by :func:`resplit` if it has more bytes than ``most``."""
     size = 0 if segment.text.isascii() else len(segment.text.encode("utf-8", "surrogatepass"))
-    parts = split_again(segment) if size > most else []
+    parts = resplit(segment) if size > most else []
     return parts if len(parts) > 1 else [segment]
 
 
@@ -121,7 +126,7 @@ class _Breaks:
 
     def __init__(self, paragraph: str, limit: int) -> None:
         self._limit = limit
-        self._short = limit // 15  # a word or two, not worth an utterance of their own
+        self._short = limit // 15  # a word or two: too short for an utterance
         self._end = len(paragraph)
         self._tags = find_tags(paragraph)
         self._at = find_breaks(paragraph, limit)
@@ -132,7 +137,7 @@ class _Breaks:
         sentences = self._at["sentence"]
         if (stop := _last(sentences, least, most)) is not None:
             if self._end - stop <= self._short:
-                # Hand a sentence over to the paragraph's last segment rather than end on a word.
+                # Leave a whole sentence for the paragraph's last segment rather than a word.
                 stop = _last(sentences, least, self._end - self._short - 1) or stop
             return stop, "sentence"
         following = bisect.bisect_right(sentences, most)

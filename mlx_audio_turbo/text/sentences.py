@@ -1,9 +1,10 @@
-"""Where a paragraph of English may be broken: after sentences, clauses, words.
+"""Where a paragraph may be split: after sentences, clauses and words.
 
-Best effort by punctuation and by lists of abbreviations; full-width marks end sentences too.
+The rules use punctuation, the word that follows, and lists of English abbreviations. Full-width
+marks end sentences too.
 """
 
-# Own code, not a library: nltk wants downloads, pysbd takes seconds a page, neither knows our tags.
+# Not a library: nltk downloads its models, pysbd takes seconds a page, and neither knows our tags.
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ from itertools import accumulate, chain, pairwise
 from typing import Literal
 
 Kind = Literal["sentence", "clause", "word", "held"]
-"""What ends at a break; ``held`` is one inside of something that wants to stay whole."""
+"""What ends at a break. A ``held`` break is inside of something that should stay whole."""
 
 _TERMINATORS = ".!?…‼⁇⁈⁉。！？｡।॥؟۔"
 _CLAUSE_MARKS = (",", ";", ":", "、", "，", "；", "：", "—", "–", "--")
 _CLOSERS = "\"'”’»)]}」』）】》*_"
 _OPENERS = "\"'“‘«([{「『（【《*_"
 _TRAILING = frozenset(_TERMINATORS + "”’»)]}」』）】》,;:、，；：%-–—")
-"""Marks that belong to what stands before them, even after a space (``Bonjour !``, ``a - b``)."""
+"""Marks that belong to the word before them, also after a space (``Bonjour !``, ``a - b``)."""
 
 _TAG = re.compile(r"\[[^\W\d_]{1,15}(?:[ _-][^\W\d_]{1,10}){0,2}\]")
 _UNSPACED = re.compile(
@@ -55,7 +56,7 @@ _STARTERS = _words(
     there these they this those though through thus to under until was we well were what when where
     whether which while who why will with would yes yet you your"""
 )
-"""Words that, with a capital, tell that a sentence has begun."""
+"""Words that begin a sentence if they have a capital."""
 
 
 def find_tags(paragraph: str) -> list[tuple[int, int]]:
@@ -64,10 +65,10 @@ def find_tags(paragraph: str) -> list[tuple[int, int]]:
 
 
 def find_breaks(paragraph: str, limit: int) -> dict[Kind, list[int]]:
-    """The positions where ``paragraph`` (white space folded) may be broken, by what ends there.
+    """The positions where ``paragraph`` (white space folded) may be split, by what ends there.
 
-    At a position stands the space that parts two words, or the first character of what follows.
-    None is inside a tag; those inside a quotation of at most ``limit`` characters are held.
+    A position is that of the space between two words, or of the first character after the break.
+    No position is inside a tag; those inside a quotation of at most ``limit`` characters are held.
     """
     breaks: dict[Kind, list[int]] = {"sentence": [], "clause": [], "word": [], "held": []}
     found = sorted(chain(_after_words(paragraph), _within_words(paragraph)))
@@ -102,7 +103,7 @@ def _after_words(paragraph: str) -> Iterator[tuple[int, Kind]]:
 
 
 def _within_words(paragraph: str) -> Iterator[tuple[int, Kind]]:
-    """Breaks without a space: after 。 and 、 and their kin, after a dash between two words."""
+    """Breaks without a space: after full-width marks, and after a dash between two words."""
     for match in _UNSPACED.finditer(paragraph):
         start, end = match.span()
         if end == len(paragraph) or paragraph[end] == " " or paragraph[end] in _TRAILING:
@@ -113,7 +114,12 @@ def _within_words(paragraph: str) -> Iterator[tuple[int, Kind]]:
 
 
 def _kind(word: str, following: str, first: bool) -> Kind:
-    """What ends with ``word``; ``first`` is whether it begins its sentence."""
+    """What ends with ``word``.
+
+    Args:
+        following: the next word.
+        first: whether ``word`` begins its sentence.
+    """
     if following[0] in _TRAILING and not following[1:2].isalnum():
         return "held"
     if word[-1].isalnum():
@@ -121,21 +127,29 @@ def _kind(word: str, following: str, first: bool) -> Kind:
     stem = word.rstrip(_CLOSERS + _TERMINATORS)
     ending = word[len(stem) :]
     if first and stem.isdigit() and len(stem) <= 3:
-        return "held"  # "1." or "2)" counts what it stands before
+        return "held"  # "1." or "2)" numbers what follows
     marks = ending.strip(_CLOSERS)
     if not marks:
         return "clause" if stem.endswith(_CLAUSE_MARKS) or stem == "-" else "word"
     begins = following.lstrip(_OPENERS)
-    trails_off = not stem or ".." in marks or marks[-1] == "…"
-    if begins[:1].islower() and (trails_off or ending[-1] in _CLOSERS):
+    if begins[:1].islower() and following[0] != "[":  # a tag stands between sentences
+        return _before_small_letter(stem, ending, marks, begins)
+    return "held" if marks == "." and _abbreviates(stem, begins) else "sentence"
+
+
+def _before_small_letter(stem: str, ending: str, marks: str, following: str) -> Kind:
+    """What ends before a word in small letters: never a sentence.
+
+    After a full stop a small letter shows an abbreviation, listed or not; after other marks
+    (``Yahoo! announced``, ``"Why?" he asked``) the sentence goes on.
+    """
+    if marks != "." or ending[-1] in _CLOSERS or not stem:
         return "clause"
-    if marks == "." and _abbreviates(stem, begins):
-        return "held"
-    return "sentence"
+    return "held" if _abbreviates(stem, following) else "clause"
 
 
 def _abbreviates(stem: str, following: str) -> bool:
-    """Whether the full stop after ``stem`` is an abbreviation's and ends no sentence."""
+    """Whether the full stop after ``stem`` belongs to an abbreviation and ends no sentence."""
     match = _ABBREVIATED.search(stem[-16:])
     if not match:
         return False
@@ -153,7 +167,7 @@ def _abbreviates(stem: str, following: str) -> bool:
 
 
 def _quotations(paragraph: str, limit: int) -> Iterator[tuple[int, int]]:
-    """Spans of the quotations that fit into a segment with all that hangs on them."""
+    """Spans of the quotations that fit into a segment with the words that touch them."""
     opened: dict[str, int] = {}
     for match in _QUOTE_MARKS.finditer(paragraph):
         mark, start, end = match[0], match.start(), match.end()

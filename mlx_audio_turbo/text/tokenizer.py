@@ -1,4 +1,4 @@
-"""Text as T3 wants it: punctuation clean-up and the byte-level tokenizer."""
+"""Text to the ids of T3, by the byte-level tokenizer of a model folder."""
 
 from __future__ import annotations
 
@@ -8,36 +8,6 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from ..errors import ModelFolderError, TextError
-
-_PLAIN_MARKS = str.maketrans(
-    {
-        "…": ", ",
-        ":": ",",
-        "—": "-",
-        "–": "-",
-        "“": '"',
-        "”": '"',
-        "‘": "'",
-        "’": "'",
-    }
-)
-_CLOSING_MARKS = (".", "!", "?", "-", ",")
-
-
-def normalize_text(text: str) -> str:
-    """Bring punctuation to what the model was trained on, as the reference does.
-
-    A first letter is raised only where the text begins with it: not after a space or a quote.
-
-    Raises:
-        TextError: nothing but spaces (the reference says a stock sentence instead, or a full stop).
-    """
-    if not text.strip():
-        raise TextError("the text is empty; give at least one word to say")
-    if text[0].islower():
-        text = text[0].upper() + text[1:]
-    text = " ".join(text.split()).translate(_PLAIN_MARKS).replace(" ,", ",").rstrip(" ")
-    return text if text.endswith(_CLOSING_MARKS) else text + "."
 
 
 class TextTokenizer:

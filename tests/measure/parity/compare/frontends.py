@@ -15,7 +15,8 @@ from mlx_audio_turbo.audio.resample import resample_sinc, resample_soxr
 from mlx_audio_turbo.config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from mlx_audio_turbo.encoders.features import kaldi_fbank, prompt_mel, s3_log_mel, voice_mel
 from mlx_audio_turbo.presets import TURBO
-from mlx_audio_turbo.text.tokenizer import TextTokenizer, normalize_text
+from mlx_audio_turbo.text.normalize import normalize_text
+from mlx_audio_turbo.text.tokenizer import TextTokenizer
 from mlx_audio_turbo_convert.tokenizer import write_tokenizer
 
 from ..rows import Row, max_abs, quantile_abs
