@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import DownloadError, ModelFolderError
 from ..files.safetensors_reader import stand_in
@@ -46,14 +45,8 @@ _FAILURES = (
     AttributeError,
     AssertionError,
 )
-_DISK = {
-    errno.ENOSPC: "free space on the disk",
-    errno.EDQUOT: "free space on the disk",
-    errno.EACCES: "make the Hub's cache writable",
-    errno.EPERM: "make the Hub's cache writable",
-    errno.EROFS: "make the Hub's cache writable",
-}
-_SETTINGS = ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+_NEVER_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def download(
@@ -164,6 +157,8 @@ def _snapshot(
 
 
 def _may_be_xet(error: BaseException) -> bool:
+    if isinstance(error, _NEVER_OURS):
+        return False
     if _root(error) in ("hf_xet", "pyo3_runtime") or type(error).__name__ == "XetDownloadError":
         return True
     trace = error.__traceback__
@@ -191,47 +186,64 @@ def _root(error: BaseException) -> str:
 
 
 def _is_of_a_library(error: BaseException) -> bool:
-    if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
+    if isinstance(error, _NEVER_OURS):
         return False
     return any(_LIBRARIES.match(kind.__module__) for kind in type(error).__mro__)
 
 
 def _reason(error: BaseException) -> str:
+    no_answer = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError))
+    if no_answer or "JSONDecodeError" in type(error).__name__:
+        return "the answer is not that of a Hub"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
+    reason = re.sub(r"^Got: \w+: ", "", lines[0]) if lines else type(error).__name__
     # An address may hold the password of a proxy.
     reason = re.sub(r"//[^/@\s]*@", "//", reason).rstrip(".;: ")
-    named = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError))
-    if named or not lines:
-        return f"the answer is not the Hub's: {type(error).__name__} {reason}".strip()
     return reason if len(reason) <= 200 else f"{reason[:197]}..."
 
 
-def _remedy_of(error: BaseException, repository: str) -> str:
-    from huggingface_hub import errors
+def _kinds(error: BaseException | None) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__} if error else set()
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    cause: Any = error.__cause__
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status of the answer that ``error`` is about."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _remedy_of(error: BaseException, repository: str) -> str:
+    # By name: an import of the Hub client may be what failed, and its classes change.
+    kinds = _kinds(error) | _kinds(error.__cause__)
+    cause = error.__cause__
+    status = _status(error) or _status(cause)
     if isinstance(error, ImportError) and "socks" in str(error).lower():
         return 'a SOCKS proxy needs: pip install "httpx[socks]"'
     if isinstance(error, ImportError):
         return "install the library that it names"
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) and (
-        os.environ.get("HF_HUB_OFFLINE") or isinstance(cause, errors.OfflineModeIsEnabled)
+    if "OfflineModeIsEnabled" in kinds or (
+        "LocalEntryNotFoundError" in kinds and os.environ.get("HF_HUB_OFFLINE")
     ):
         return "unset HF_HUB_OFFLINE, or give a folder"
-    if isinstance(error, errors.GatedRepoError):
+    if "GatedRepoError" in kinds:
         return f"accept its terms at https://huggingface.co/{repository}, then: hf auth login"
-    if isinstance(error, errors.RevisionNotFoundError):
+    if "RevisionNotFoundError" in kinds:
         return "check the revision"
-    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+    if "RepositoryNotFoundError" in kinds or status in (401, 403):
         return "check the name; for a private repository: hf auth login"
     if status == 429:
         return "wait some minutes and try again, or log in with: hf auth login"
     if status is not None and status >= 500:
         return "the Hub fails at the moment; try again later"
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return f"{_DISK[error.errno]}, or choose another with HF_HOME"
-    settings = [name for name in _SETTINGS if os.environ.get(name)]
+    if status == 404:
+        return "check the name and the revision"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space on the disk, or choose another with HF_HOME"
+    if isinstance(error, OSError) and error.filename:
+        return "make that place writable, or choose another with HF_HOME"
+    settings = sorted(
+        name
+        for name, value in os.environ.items()
+        if value and (name.lower() in _PROXIES or (name.startswith("HF_") and name != "HF_HOME"))
+    )
     where = f", {', '.join(settings)}" if settings else ""
     return f"check the name and the network{where}, and try again, or give a folder"
