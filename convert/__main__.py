@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlx_audio_turbo.cli.options import Parser
+from mlx_audio_turbo.cli.options import Parser, file_path
+from mlx_audio_turbo.cli.terminal import open_streams
 from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
+from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo.voice import Voice
 
@@ -29,6 +31,7 @@ _FAULTS_SHOWN = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 1 where ``verify`` finds a fault, 2 where the user can put it right."""
+    open_streams()
     args = parser().parse_args(arguments)
     try:
         return args.run(args) or 0
@@ -81,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     )
     build.add_argument(
         "--output",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="default: Chatterbox-Turbo-TTS-fp16, Chatterbox-Nano-TTS-4bit and the like",
     )
@@ -99,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     build.set_defaults(run=_build)
 
     check = command("verify", "compare a model folder with its checkpoint")
-    check.add_argument("folder", type=Path, metavar="FOLDER", help="as build wrote it")
+    check.add_argument("folder", type=file_path, metavar="FOLDER", help="as build wrote it")
     check.add_argument(
         "--source",
         metavar="DIR|REPO",
@@ -111,10 +114,10 @@ def parser() -> argparse.ArgumentParser:
         "compare", "print what fewer bits change: sizes, agreement and divergence, as a table"
     )
     versus.add_argument(
-        "folders", type=Path, nargs="+", metavar="FOLDER", help="the first is the measure"
+        "folders", type=file_path, nargs="+", metavar="FOLDER", help="the first is the measure"
     )
     versus.add_argument(
-        "--voice", type=Path, metavar="FILE", help="a saved voice (default: random numbers)"
+        "--voice", type=file_path, metavar="FILE", help="a saved voice (default: random numbers)"
     )
     versus.add_argument(
         "--tokens", type=int, default=compare.TOKENS, help="for each text (default: %(default)s)"
@@ -123,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     versus.set_defaults(run=_compare)
 
     share = command("publish", "upload a model folder to the Hub; asks first")
-    share.add_argument("folder", type=Path, metavar="FOLDER", help="as build wrote it")
+    share.add_argument("folder", type=file_path, metavar="FOLDER", help="as build wrote it")
     share.add_argument("--repo", required=True, metavar="OWNER/NAME", help="where on the Hub")
     share.add_argument("--private", action="store_true", help="for you alone")
     share.add_argument("--yes", action="store_true", help="do not ask")
@@ -133,11 +136,13 @@ def parser() -> argparse.ArgumentParser:
         "synthetic", "make an untrained checkpoint in the upstream layout; it speaks noise"
     )
     make.add_argument("--size", choices=_SIZES, required=True, help="of the networks")
-    make.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new folder")
+    make.add_argument(
+        "--output", type=file_path, required=True, metavar="DIR", help="the new folder"
+    )
     make.add_argument("--seed", type=int, default=0, help="of the weights (default: %(default)s)")
     make.add_argument(
         "--tokenizer",
-        type=Path,
+        type=file_path,
         metavar="DIR",
         help="folder with the five tokenizer files to use (default: one token per byte)",
     )
@@ -151,7 +156,7 @@ def _build(args: argparse.Namespace) -> None:
     if args.include_voice:
         print(voices.WARNING, file=sys.stderr)
     place = args.source or _PUBLISHED[args.model or "turbo"]
-    if other := foreign.recognise(Path(place).expanduser()):
+    if other := foreign.recognise(user_path(place)):
         if quantization or args.no_s3tokenizer:
             raise OptionError(
                 f"{place} is another converter's folder; --quantize and --no-s3tokenizer want the "

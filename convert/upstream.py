@@ -11,6 +11,7 @@ from typing import Any
 
 from mlx_audio_turbo.config import ModelConfig, from_json
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.loading import hub
 from mlx_audio_turbo.presets import NANO, TURBO
 
@@ -143,7 +144,7 @@ def resolve(
         ModelFolderError: no such checkpoint, or a file of it is absent or not as published.
         DownloadError: the Hub could not be reached.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if folder.is_dir():
         return recognise(folder)
     repository = REPOSITORIES.get(str(source))

@@ -31,5 +31,9 @@ class OptionError(TurboError, ValueError):
     """An option is outside of its range."""
 
 
+class ProcessError(TurboError):
+    """A model was loaded in another process than the one that calls it."""
+
+
 class ExtraError(TurboError):
     """An optional library is not installed, or does not work here."""

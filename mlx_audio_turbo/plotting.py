@@ -16,7 +16,8 @@ import numpy as np
 from .audio.mel import slaney_filters
 from .config import SAMPLES_PER_FRAME, SILENCE, SPEECH_CODES, TOKENS_PER_SECOND
 from .errors import AudioError, ExtraError
-from .files.atomic import replacing
+from .files.atomic import check_place, replacing
+from .files.paths import user_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,13 +109,18 @@ def check_image(path: str | Path) -> Path:
     """Find out before long work whether an image could be written there; gives the path.
 
     Raises:
-        AudioError: another suffix than png, svg, pdf and jpg, or a folder that does not exist.
+        AudioError: another suffix than png, svg, pdf and jpg, or a place where no file of this
+            name can be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix.lower() not in IMAGES:
         raise AudioError(f"{path} does not end like an image; use one of {', '.join(IMAGES)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise AudioError(f"no image can be written at {path}; choose another place")
+    try:
+        check_place(path)
+    except OSError as error:
+        raise AudioError(
+            f"{path} cannot be written ({error.strerror}); choose another place"
+        ) from None
     return path
 
 

@@ -1,51 +1,8 @@
-"""The command ``mlx_audio_turbo.tts``: a text and a voice in, a file or sound out."""
+"""``python -m mlx_audio_turbo.tts``: the command that speaks."""
 
-from __future__ import annotations
-
-import argparse
-import os
 import sys
-from collections.abc import Sequence
 
-from .cli.options import tts_parser, underscored
-from .cli.process import run
-from .cli.terminal import Terminal
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives the exit code."""
-    args = tts_parser().parse_args(underscored(sys.argv[1:] if argv is None else argv))
-    terminal = Terminal("mlx_audio_turbo.tts", quiet=args.quiet, verbose=args.verbose)
-    if not terminal.bars:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if args.list_tags:
-        return run(terminal, _list_tags, kept=str)
-    if args.detect is not None:
-        return run(terminal, lambda: _detect(args), kept=str)
-    from .cli.tts import Speaking
-
-    speaking = Speaking(args, terminal)
-    return run(terminal, speaking.run, kept=speaking.kept)
-
-
-def _list_tags() -> None:
-    from .cli.text_source import TAGS
-
-    print("\n".join(TAGS))
-
-
-def _detect(args: argparse.Namespace) -> None:
-    import json
-
-    from .audio import watermark
-
-    sure = watermark.detect(args.detect)
-    if args.json:
-        print(json.dumps({"path": args.detect, "watermark": round(sure, 4)}))
-    else:
-        found = "has Perth's watermark" if sure >= 0.5 else "has no watermark of Perth's"
-        print(f"{args.detect} {found} ({sure:.0%} sure it has)")
-
+from .cli.tts import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,7 +15,8 @@ from safetensors.numpy import save
 
 from .config import FRAMES_PER_TOKEN, SPEECH_CODES
 from .errors import VoiceError
-from .files.atomic import replacing
+from .files.atomic import check_place, replacing
+from .files.paths import user_path
 
 _FORMAT = "mlx_audio_turbo.voice"
 _TENSORS = {
@@ -90,15 +91,35 @@ class Voice:
         Raises:
             VoiceError: the place cannot be written.
         """
-        path = Path(path)
+        path = user_path(path)
         tensors = {
             name: np.ascontiguousarray(getattr(self, field)[None])
             for field, name in _TENSORS.items()
         }
         notes = {**(metadata or {}), "format": _FORMAT, "version": "1", "family": self.family}
+        # The file holds UTF-8; a clip's name need not be.
+        notes = {
+            key: value.encode("utf-8", "backslashreplace").decode() for key, value in notes.items()
+        }
         try:
             with replacing(path) as sibling:
                 sibling.write_bytes(save(tensors, notes))
+        except OSError as error:
+            raise VoiceError(
+                f"cannot write {path} ({error.strerror}); choose another place"
+            ) from None
+        return path
+
+    @staticmethod
+    def check_place(path: str | Path) -> Path:
+        """Find out before long work whether :meth:`save` could write there; gives the path.
+
+        Raises:
+            VoiceError: it could not.
+        """
+        path = user_path(path)
+        try:
+            check_place(path)
         except OSError as error:
             raise VoiceError(
                 f"cannot write {path} ({error.strerror}); choose another place"
@@ -112,7 +133,7 @@ class Voice:
         Raises:
             VoiceError: no such file, damaged, or not a voice.
         """
-        with _opened(Path(path)) as (file, metadata):
+        with _opened(user_path(path)) as (file, metadata):
             fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
         return cls(**fields, family=metadata.get("family", ""))
 
@@ -154,7 +175,7 @@ class Voice:
         Raises:
             VoiceError: no such file, damaged, or not a voice.
         """
-        with _opened(Path(path)) as (_, metadata):
+        with _opened(user_path(path)) as (_, metadata):
             return metadata
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -15,17 +15,27 @@ from pathlib import Path
 import platformdirs
 
 from .errors import VoiceError
+from .files.paths import own_folder, same_file, user_path
 from .voice import Voice
 
 SUFFIX = ".safetensors"
-_NAME = re.compile(r"\w[\w.+-]{0,63}")
+MAX_NAME = 64
+"""Letters, and bytes with the suffix at most those of a file's name."""
+_MAX_BYTES = 255 - len(SUFFIX)
+_MARKS = "_.+-"
+_JOINERS = "\u200c\u200d"
+"""Persian and the scripts of India need them within words."""
 
 
 def voices_folder() -> Path:
-    """Where voices are kept: ``MLX_AUDIO_TURBO_VOICES`` or the user's data folder."""
-    chosen = os.environ.get("MLX_AUDIO_TURBO_VOICES")
-    return (
-        Path(chosen) if chosen else Path(platformdirs.user_data_dir("mlx_audio_turbo")) / "voices"
+    """Where voices are kept: ``MLX_AUDIO_TURBO_VOICES`` or the user's data folder.
+
+    Raises:
+        OptionError: the variable is not set and this user has no home folder.
+    """
+    return own_folder(
+        "MLX_AUDIO_TURBO_VOICES",
+        lambda: os.path.join(platformdirs.user_data_dir("mlx_audio_turbo"), "voices"),
     )
 
 
@@ -61,12 +71,17 @@ class VoiceLibrary:
     """The voices in a folder; by default the user's own."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        self.folder = Path(folder) if folder is not None else voices_folder()
+        self.folder = user_path(folder) if folder is not None else voices_folder()
 
     def names(self) -> list[str]:
         """The names of all voices, sorted; files of other names are not ours."""
-        stems = (path.stem for path in self.folder.glob(f"*{SUFFIX}"))
-        return sorted(stem for stem in stems if _NAME.fullmatch(stem))
+        return sorted({name for name, _ in self._files()})
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            name = _normal(path.stem)
+            if _is_name(name):
+                yield name, path
 
     def list(self) -> list[SavedVoice]:
         """All voices by name.
@@ -131,9 +146,11 @@ class VoiceLibrary:
         Raises:
             VoiceError: there is no such voice, or the place cannot be written.
         """
-        saved, path = self.get(name), Path(path)
+        saved, path = self.get(name), user_path(path)
         if path.is_dir():
-            path = path / f"{name}{SUFFIX}"
+            path = path / f"{saved.name}{SUFFIX}"
+        if same_file(saved.path, path):
+            raise VoiceError(f"{path} is the file of the voice itself; export it to another place")
         return saved.voice.save(path, metadata=Voice.read_metadata(saved.path))
 
     def import_file(
@@ -144,9 +161,12 @@ class VoiceLibrary:
         Raises:
             VoiceError: not a voice; or as for :meth:`add`.
         """
-        path = Path(path)
+        path = voice_file(user_path(path))
+        name = path.stem if name is None else name
+        if same_file(path, self._path(name)):
+            raise VoiceError(f"{path} is in the library already, as the voice {_normal(name)!r}")
         voice, notes = Voice.load(path), Voice.read_metadata(path)
-        return self._write(name or path.stem, voice, notes, replace=replace)
+        return self._write(name, voice, notes, replace=replace)
 
     def _write(
         self, name: str, voice: Voice, notes: Mapping[str, str], *, replace: bool
@@ -155,31 +175,48 @@ class VoiceLibrary:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise VoiceError(
-                f"cannot make the folder {self.folder} ({error.strerror}); "
-                "set MLX_AUDIO_TURBO_VOICES to another"
-            ) from None
-        return _saved(name, voice.save(path, metadata=notes))
+            raise self._closed(error.strerror) from None
+        return _saved(_normal(name), voice.save(path, metadata=notes))
 
     def check_free(self, name: str, *, replace: bool = False) -> Path:
         """Find out before long work whether a voice could be kept so; gives the path.
 
         Raises:
-            VoiceError: a name that is taken or impossible.
+            VoiceError: a name that is taken or impossible, or a folder that cannot be written.
         """
         path = self._path(name)
         if path.exists() and not replace:
             raise VoiceError(
                 f"there is a voice {name!r} already; choose another name or replace it"
             )
+        if self.folder.is_dir():
+            return Voice.check_place(path)
+        # The folder is made with the first voice; until then the one that will hold it is asked.
+        above = next(folder for folder in self.folder.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise self._closed(f"{above} is a file")
+        if self.folder.exists() or not os.access(above, os.W_OK | os.X_OK):
+            raise self._closed(f"nothing can be written in {above}")
         return path
 
+    def _closed(self, reason: str | None) -> VoiceError:
+        return VoiceError(
+            f"cannot make the folder {self.folder} ({reason}); "
+            "set MLX_AUDIO_TURBO_VOICES to another"
+        )
+
     def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
+        """The file of the voice ``name``, which need not exist; a Mac writes é as e and accent."""
+        name = _normal(name)
+        if not _is_name(name):
             raise VoiceError(
-                f"{name!r} is no name for a voice; use up to 64 letters, digits, and . _ + -"
+                f"{name!r} is no name for a voice; use up to {MAX_NAME} letters, digits, "
+                "and . _ + -"
             )
-        return self.folder / f"{name}{SUFFIX}"
+        path = self.folder / f"{name}{SUFFIX}"
+        if path.exists():
+            return path
+        return next((file for other, file in self._files() if other == name), path)
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.names(), n=1)
@@ -190,13 +227,45 @@ class VoiceLibrary:
 def find(name: str, *, library: VoiceLibrary | None = None) -> SavedVoice:
     """A voice by its name in the library, or by the path of its file.
 
+    A path has a ``/`` in it or ends in ``.safetensors``; that suffix may be left out. A name that
+    the library does not have may also be a file of the current folder.
+
     Raises:
         VoiceError: neither, or its file is damaged.
+        OptionError: a path that cannot be used, or no folder for the library.
     """
-    path = Path(name).expanduser()
-    if path.suffix == SUFFIX or len(path.parts) > 1:
+    path = user_path(name)
+    if path.suffix == SUFFIX or os.sep in str(path) or os.sep in name:
+        path = voice_file(path)
         return _saved(path.stem, path)
-    return (library or VoiceLibrary()).get(name)
+    library = library or VoiceLibrary()
+    path = voice_file(path)
+    if path.is_file() and _normal(name) not in library.names():
+        return _saved(path.stem, path)
+    return library.get(name)
+
+
+def voice_file(path: Path) -> Path:
+    """``path``, or the file of that name with the suffix of voices where only that exists."""
+    suffixed = path.with_name(f"{path.name}{SUFFIX}") if path.name else path
+    return suffixed if suffixed.is_file() and not path.is_file() else path
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_name(name: str) -> bool:
+    if not 0 < len(name) <= MAX_NAME or not (name[0].isalnum() or name[0] == "_"):
+        return False
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in name):
+        return False
+    if len(name.encode()) > _MAX_BYTES:
+        return False
+    return all(
+        letter.isalnum() or letter in _MARKS + _JOINERS or unicodedata.category(letter)[0] == "M"
+        for letter in name
+    )
 
 
 def _saved(name: str, path: Path) -> SavedVoice:

@@ -276,8 +276,8 @@ def interrupted(
     """A run that ends as if it were killed after some segments."""
     add = Journal.add
 
-    def add_and_stop(journal: Journal, speech: object) -> None:
-        add(journal, speech)  # pyright: ignore[reportArgumentType]
+    def add_and_stop(journal: Journal, index: int, speech: object) -> None:
+        add(journal, index, speech)  # pyright: ignore[reportArgumentType]
         if len(journal.finished) == after:
             raise OSError(28, "No space left on device")
 
@@ -309,7 +309,8 @@ def test_resume(
     # The seed is that of the interrupted run.
     assert tts.main(without(long(tmp_path, kept, "--resume", "--json"), "--seed")) == 0
     out, err = capsys.readouterr()
-    assert f"going on after 2 of {total} segments" in err
+    assert "1 kept segments are damaged" in err
+    assert f"2 of {total} segments are kept; continuing" in err
     assert json.loads(out)["segments"] == total
     assert output.read_bytes() == whole
     assert not Journal.place(output).exists()
@@ -325,7 +326,7 @@ def test_interrupted_work_is_not_lost_by_mistake(
     interrupted(tmp_path, kept, monkeypatch, 2)
     capsys.readouterr()
     assert tts.main(long(tmp_path, kept)) == 2
-    assert "--resume goes on with it" in capsys.readouterr().err
+    assert "--resume continues it" in capsys.readouterr().err
     assert tts.main(long(tmp_path, kept, "--resume", "--temperature", "0.5")) == 2
     assert "another temperature" in capsys.readouterr().err
     assert tts.main(long(tmp_path, kept, "--restart")) == 0
@@ -389,7 +390,7 @@ def test_killed_and_resumed(tmp_path: Path, tiny_folder: Path, kept: Path) -> No
     arguments = speak(tmp_path, kept, "--batch_size", "1", text=text)
     done = process([*arguments, "--resume"])
     assert done.returncode == 0, done.stderr
-    assert b"going on after" in done.stderr
+    assert b"segments are kept; continuing" in done.stderr
     resumed = (tmp_path / "out.wav").read_bytes()
     assert tts.main(arguments) == 0
     assert (tmp_path / "out.wav").read_bytes() == resumed
@@ -556,7 +557,7 @@ def test_an_unexpected_error_is_one_line_too(
     def fail(*_: object) -> None:
         raise KeyError("flux")
 
-    monkeypatch.setattr("mlx_audio_turbo.cli.tts.normalize_text", fail)
+    monkeypatch.setattr("mlx_audio_turbo.cli.speaking.segments_of", fail)
     assert tts.main(speak(tmp_path, kept)) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1

@@ -6,6 +6,7 @@ Dimensions: N samples, C channels, S seconds, F frames of 20 ms in a second.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ PART = 30.0
 RATES = (8_000, 192_000)
 CHANNELS = 8
 FRAME = 0.02
+_HEADERLESS = (".raw", ".pcm", ".s16", ".s16le", ".f32", ".gsm", ".vox", ".ul", ".al", ".sln")
+"""Suffixes of files without a header; for the remedy alone, as no name decides how one is read."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,22 +125,38 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile | None]:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError) as error:
-        if isinstance(error, OSError) or not ffmpeg.may_decode(path):
-            raise AudioError(
-                f"{path} cannot be read as audio ({reason(error)}); "
-                "give a wav, flac, mp3, ogg or m4a file"
-            ) from error
-        file = None
-    if file is None:
-        yield None
-        return
-    with file:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read ({reason(error)}); check the file") from error
+    try:
+        # By its handle: the name need not be UTF-8, and its suffix does not decide the format.
         try:
-            yield file
+            file = soundfile.SoundFile(handle, closefd=False)
         except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(f"{path} is damaged ({reason(error)}); export it again") from error
+            if isinstance(error, OSError) or not ffmpeg.may_decode(path):
+                raise AudioError(
+                    f"{path} cannot be read as audio ({reason(error)}); {_remedy(path)}"
+                ) from error
+            file = None
+        if file is None:
+            yield None
+            return
+        with file:
+            try:
+                yield file
+            except (soundfile.SoundFileError, OSError) as error:
+                raise AudioError(f"{path} is damaged ({reason(error)}); export it again") from error
+    finally:
+        os.close(handle)
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix.lower() in _HEADERLESS:
+        return (
+            "samples without a header say neither their rate nor their format; give a wav "
+            "(ffmpeg -f s16le -ar 24000 -ac 1 -i FILE clip.wav makes one, if that is what they are)"
+        )
+    return "give a wav, flac, mp3, ogg or m4a file"
 
 
 def _frame(rate: int) -> int:
@@ -179,5 +198,4 @@ def reason(error: Exception) -> str:
     """What the system or libsndfile says, in a few words."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # libsndfile says "Error opening 'path': Reason."
-    return str(error).rsplit("': ", 1)[-1].strip().rstrip(".")
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import AudioError
-from ..files.atomic import replacing
+from ..files.atomic import KeptElsewhere, check_place, replacing
+from ..files.paths import user_path
 from . import clip_quality as clip_checks
 from . import clip_reader as decoding
 from .resample import resample_soxr
@@ -47,11 +49,15 @@ def load_audio(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise AudioError(f"the clip is a {type(path).__name__}; give a path or a NumPy array")
-    path = Path(path)
-    if path.is_dir():
+    path = user_path(path)
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path} does not exist; check the path of the clip") from None
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path} is a folder; give an audio file")
-    if not path.exists():
-        raise AudioError(f"{path} does not exist; check the path of the clip")
     part = decoding.read_part(path, start)
     samples = check_samples(part.samples, str(path))
     clip_checks.log_warnings(path, part.samples, part.sample_rate)
@@ -89,18 +95,15 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     """Find out before long work whether :func:`write_audio` could write there; gives the path.
 
     Raises:
-        AudioError: an unknown suffix (see ``FORMATS``), or a place that is absent or closed to us.
+        AudioError: an unknown suffix (see ``FORMATS``), or a place where no file of this name can
+            be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix.lower().lstrip(".") not in FORMATS:
         known = ", ".join(f".{suffix}" for suffix in FORMATS)
         raise AudioError(f"{path} does not end like an audio file; use one of {known}")
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise AudioError(f"there is no folder {path.parent}; make it or choose another place")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise AudioError(f"nothing can be written in {path.parent}; choose another place")
+    with writing(path):
+        check_place(path)
     return path
 
 
@@ -118,10 +121,21 @@ def write_audio(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: 
 def write_blocks(
     path: str | os.PathLike[str], blocks: Iterable[np.ndarray], sample_rate: int
 ) -> Path:
-    """As :func:`write_audio`, of arrays one after another, so that a book needs no memory."""
+    """As :func:`write_audio`, of arrays one after another, so that a book needs no memory.
+
+    An error that ``blocks`` raises comes through as it is.
+    """
     path = check_writable(path)
-    with _writing(path), replacing(path) as part:
-        _encode(part, path.suffix.lower().lstrip("."), blocks, sample_rate)
+    try:
+        with writing(path), replacing(path, keep=True) as part:
+            # By its handle: libsndfile wants names in UTF-8, which those of files need not be.
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            try:
+                _encode(handle, path.suffix.lower().lstrip("."), _guarded(blocks), sample_rate)
+            finally:
+                os.close(handle)
+    except _SourceError as error:
+        raise error.cause from None
     return path
 
 
@@ -138,14 +152,33 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     return np.clip(scaled, -32_768, 32_767).astype(np.int16)
 
 
+class _SourceError(Exception):
+    """An error of where the samples come from, which is none of writing."""
+
+    def __init__(self, cause: Exception):
+        super().__init__(cause)
+        self.cause = cause
+
+
+def _guarded(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    import soundfile
+
+    try:
+        yield from blocks
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _SourceError(error) from error
+
+
 def _encode(
-    file: Path | BinaryIO, suffix: str, blocks: Iterable[np.ndarray], sample_rate: int
+    file: int | BinaryIO, suffix: str, blocks: Iterable[np.ndarray], sample_rate: int
 ) -> None:
     import soundfile
 
     container, encoding = FORMATS[suffix]
     endian = "LITTLE" if suffix == "pcm" else None
-    with soundfile.SoundFile(file, "w", sample_rate, 1, encoding, endian, container) as out:
+    with soundfile.SoundFile(
+        file, "w", sample_rate, 1, encoding, endian, container, closefd=False
+    ) as out:
         for block in blocks:
             # In pieces, because libsndfile's Vorbis encoder overflows its stack on a long array.
             for start in range(0, block.shape[0], _BLOCK):
@@ -155,11 +188,16 @@ def _encode(
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the system and of the encoder into an :class:`AudioError` about ``path``."""
     import soundfile
 
     try:
         yield
+    except KeptElsewhere as error:
+        raise AudioError(
+            f"{path} cannot be written ({error.strerror}); the audio is in {error.kept}"
+        ) from error
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(
             f"{path} cannot be written ({decoding.reason(error)}); choose another place"

@@ -8,10 +8,12 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
+from ..cli.options import file_path
+from ..cli.terminal import open_streams
 from ..errors import OptionError, TurboError
 from ..loading.catalog import DEFAULT_MODEL
+from ..plotting import check_image
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,12 +34,15 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--lengths", type=float, nargs="+", metavar="S", help="time and memory by length too"
     )
-    out.add_argument("--plot", type=Path, metavar="PNG", help="plot --lengths (needs matplotlib)")
+    out.add_argument(
+        "--plot", type=file_path, metavar="PNG", help="plot --lengths (needs matplotlib)"
+    )
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
+    open_streams()
     args = parser().parse_args(argv)
     try:
         with _without_log():
@@ -67,6 +72,8 @@ def _run(args: argparse.Namespace) -> None:
         raise OptionError("give --repeats of 1 or more and --seconds from 1 to 40")
     if args.plot and not args.lengths:
         raise OptionError("--plot shows --lengths; give some, such as 5 10 20 40")
+    if args.plot:
+        check_image(args.plot)
     from . import report, runs
     from .lengths import by_length, lines
     from .plot import draw

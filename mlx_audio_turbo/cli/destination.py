@@ -1,36 +1,53 @@
-"""Where the audio goes: a file, standard output, or nowhere but the sound card."""
+"""Where the audio goes: a file, a stream, or nowhere but the sound card."""
 
 from __future__ import annotations
 
+import os
+import secrets
+import stat
 import struct
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from ..audio.files import FORMATS, check_writable, to_int16
+from ..audio.files import FORMATS, check_writable, to_int16, write_blocks, writing
 from ..config import SAMPLE_RATE
-from ..errors import OptionError
+from ..errors import AudioError, OptionError
+from ..files.atomic import check_place, is_stream
+from ..files.paths import same_file, short_name, user_path
 from .resume import Journal
 
 _STREAMED = ("wav", "pcm")
+_STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file at ``path``, or standard output, in ``format``; neither: nowhere."""
+class Destination:
+    """A file, pipe or device at ``path``, or standard output; neither: nowhere.
+
+    stream: ``path`` is a pipe or a device, which is written to as the audio comes.
+    """
 
     path: Path | None = None
     stdout: bool = False
+    stream: bool = False
     format: str = "wav"
 
+    @property
+    def file(self) -> Path | None:
+        """The path where it is a file, which is written whole."""
+        return None if self.stream else self.path
 
-def find_place(
+
+def find_destination(
     output: str | None, *, format: str | None, play: bool, stem: str, resume: bool
-) -> Place:
+) -> Destination:
     """What ``--output`` and ``--format`` mean.
 
     Args:
@@ -41,31 +58,104 @@ def find_place(
         AudioError: nothing can be written there.
     """
     if output is None and play and format is None:
-        return Place()
-    if output == "-":
+        return Destination()
+    if output == "":
+        raise OptionError("the name of the output is empty; give a file, a folder or -")
+    path = user_path(output or f"speech.{format or 'wav'}")
+    if output == "-" or _is_standard_output(path):
         if format not in (None, *_STREAMED):
             raise OptionError(f"standard output takes wav or pcm, not {format}")
         if sys.stdout.isatty():
             raise OptionError("standard output is a terminal; pipe it on, or give a file")
-        return Place(stdout=True, format=format or "wav")
-    if output == "":
-        raise OptionError("the name of the output is empty; give a file, a folder or -")
-    path = Path(output or f"speech.{format or 'wav'}").expanduser()
-    if path.is_dir() or str(output).endswith("/"):
+        return Destination(stdout=True, format=format or "wav")
+    with writing(path):
+        stream, folder = is_stream(path), path.is_dir() or str(output).endswith("/")
+        special = path.exists() and not (path.is_file() or folder)
+        if special:
+            check_place(path)
+    if folder:
         path = _free(path, stem, format or "wav", resume=resume)
-    elif not path.suffix:
+    elif not path.suffix and not special:
         path = path.with_name(f"{path.name}.{format or 'wav'}")
     suffix = path.suffix.lower().lstrip(".")
     if format is not None and suffix in FORMATS and suffix != format:
         raise OptionError(f"{path} is no name for --format {format}; leave one of the two out")
+    if stream:
+        known = suffix if suffix in FORMATS else "wav"
+        return Destination(path=path, stream=True, format=format or known)
     check_writable(path)
-    return Place(path=path, format=suffix)
+    return Destination(path=path, format=suffix)
+
+
+def check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> None:
+    """Refuse an output that is an input too, or another output, however the paths are spelled.
+
+    Raises:
+        OptionError: with the names of the two, as the keys give them.
+    """
+    written: list[tuple[str, Path]] = []
+    for name, path in outputs.items():
+        for other, given in inputs.items():
+            if same_file(path, given):
+                raise OptionError(
+                    f"{name} would replace {given}, {other}; give another place to write to"
+                )
+        for other, given in written:
+            if same_file(path, given) and not is_stream(path):
+                raise OptionError(f"{name} and {other} are the same file, {path}; give two")
+        written.append((name, path))
+
+
+def write_file(path: Path, blocks: Iterable[np.ndarray]) -> None:
+    """Write the audio to ``path``; where that has become impossible, to a place that works.
+
+    Raises:
+        AudioError: nothing is at ``path``; the message says where the audio is.
+    """
+    try:
+        check_writable(path)
+    except AudioError as error:
+        kept = _elsewhere(path)
+        write_blocks(kept, blocks, SAMPLE_RATE)
+        raise AudioError(f"{error}; the audio is in {kept}") from None
+    write_blocks(path, blocks, SAMPLE_RATE)
+
+
+def write_stream(blocks: Iterable[np.ndarray], format: str, out: BinaryIO) -> None:
+    """16-bit mono at 24 kHz, each block as it comes; a wav says that its length is not known."""
+    if format == "wav":
+        out.write(_wav_header())
+        out.flush()
+    for block in blocks:
+        out.write(to_int16(block).astype("<i2").tobytes())
+        out.flush()
+
+
+def write_to_device(path: Path, blocks: Iterable[np.ndarray], format: str) -> None:
+    """Write to the pipe or device ``path``: wav and pcm as they come, other formats at the end."""
+    if format in _STREAMED:
+        with open(path, "wb") as out:
+            write_stream(blocks, format, out)
+        return
+    with tempfile.TemporaryDirectory() as folder, open(path, "wb") as out:
+        encoded = write_blocks(Path(folder) / f"speech.{format}", blocks, SAMPLE_RATE)
+        out.write(encoded.read_bytes())
+
+
+def _is_standard_output(path: Path) -> bool:
+    if os.path.abspath(path) in _STANDARD_OUTPUT:
+        return True
+    with suppress(OSError, ValueError):
+        status = os.stat(path)
+        return stat.S_ISFIFO(status.st_mode) and os.path.samestat(status, os.fstat(1))
+    return False
 
 
 def _free(folder: Path, stem: str, suffix: str, *, resume: bool) -> Path:
     number = 1
     while True:
-        path = folder / (f"{stem}.{suffix}" if number == 1 else f"{stem}-{number}.{suffix}")
+        ending = f".{suffix}" if number == 1 else f"-{number}.{suffix}"
+        path = folder / short_name(stem, ending, folder)
         unfinished = Journal.place(path).exists()
         if unfinished if resume else not (path.exists() or unfinished):
             return path
@@ -74,14 +164,14 @@ def _free(folder: Path, stem: str, suffix: str, *, resume: bool) -> Path:
         number += 1
 
 
-def write_stdout(blocks: Iterable[np.ndarray], format: str, out: BinaryIO) -> None:
-    """16-bit mono at 24 kHz, each block as it comes; a wav says that its length is not known."""
-    if format == "wav":
-        out.write(_wav_header())
-        out.flush()
-    for block in blocks:
-        out.write(to_int16(block).astype("<i2").tobytes())
-        out.flush()
+def _elsewhere(path: Path) -> Path:
+    """A new file of the same kind beside ``path``, here, or in the folder for temporary files."""
+    name = f"speech-{secrets.token_hex(4)}{path.suffix}"
+    for folder in (path.parent, Path.cwd()):
+        with suppress(OSError):
+            check_place(folder / name)
+            return folder / name
+    return Path(tempfile.gettempdir()) / name
 
 
 def _wav_header() -> bytes:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..audio.files import FORMATS
+from ..errors import OptionError
+from ..files.paths import user_path
 from ..loading.catalog import DEFAULT_MODEL
 from .terminal import leave_unread, open_streams
 
@@ -66,6 +69,14 @@ class Parser(argparse.ArgumentParser):
             file.flush()
         except BrokenPipeError:
             sys.exit(leave_unread(file))
+
+
+def file_path(text: str) -> Path:
+    """The type of an argument that is a path; ``~`` is expanded."""
+    try:
+        return user_path(text)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:

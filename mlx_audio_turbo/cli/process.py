@@ -37,7 +37,7 @@ def run(terminal: Terminal, work: Callable[[], None], *, kept: Callable[[], str]
 
     def target() -> None:
         try:
-            with terminal.hears_the_library():
+            with terminal.forward_logs():
                 work()
         except BaseException as error:
             ends.append(error)

@@ -1,4 +1,4 @@
-"""What is told of a run at its end: a line, a JSON object, a picture."""
+"""The summary of a run: the lines of ``--verbose``, the JSON object, the speech of the plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import Terminal
 
 
 @dataclass
-class Told:
+class RunSummary:
     """Counts over a run.
 
     seconds: of work, by stage.

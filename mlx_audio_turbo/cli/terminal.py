@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -20,10 +21,17 @@ def leave_unread(stream: TextIO) -> int:
 
 
 def open_streams() -> None:
-    """Streams that whoever started us has closed are empty, and take what is written."""
+    """Make the standard streams safe to use.
+
+    A stream that is closed becomes an empty one. What a terminal or a locale cannot show is written
+    as ``\\u0448``, for the result counts and not how it is told.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Terminal:
@@ -117,8 +125,8 @@ class Terminal:
         return show
 
     @contextmanager
-    def hears_the_library(self) -> Iterator[None]:
-        """Show what the library logs and warns of, and with ``verbose`` more."""
+    def forward_logs(self) -> Iterator[None]:
+        """Show the library's warnings, and with ``verbose`` its other messages too."""
         logger, handler = logging.getLogger("mlx_audio_turbo"), _Handler(self)
         handler.setLevel(logging.INFO if self.verbose else logging.WARNING)
         level = logger.level

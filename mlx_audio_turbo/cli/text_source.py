@@ -1,14 +1,16 @@
-"""What is to be said: from the command line, a file or standard input."""
+"""The text to speak: from the command line, a file or standard input."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import OptionError, TextError
+from ..files.paths import user_path
+from .file_kinds import kind_of
 
 TAGS = (
     *("[laugh]", "[chuckle]", "[sigh]", "[gasp]", "[cough]", "[clear throat]", "[sniff]"),
@@ -30,15 +32,15 @@ def read_text(args: argparse.Namespace) -> str:
         OptionError: not exactly one of TEXT, ``--text`` and ``--file``.
         TextError: a file that cannot be read, or is no text.
     """
-    _check_one(args)
+    check_one(args)
     if "-" in (args.words, args.file):
         return _decode(sys.stdin.buffer.read(), "standard input")
     if args.file is None:
-        return args.words if args.text is None else args.text
-    path = Path(args.file).expanduser()
-    if path.is_dir():
-        raise TextError(f"{path} is a folder; give a text file")
+        return _from_command_line(args.words if args.text is None else args.text)
+    path = user_path(args.file)
     try:
+        if path.is_dir():
+            raise TextError(f"{path} is a folder; give a text file")
         return _decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise TextError(f"no text file at {path}; check the path") from None
@@ -65,20 +67,37 @@ class Line:
 
 def read_lines(args: argparse.Namespace) -> Iterator[Line]:
     """Each line that is not empty, as soon as it is there."""
-    _check_one(args)
+    check_one(args)
     for number, content in enumerate(sys.stdin.buffer, 1):
         if content.decode("utf-8", "replace").strip():
             yield Line(number, content)
 
 
-def _check_one(args: argparse.Namespace) -> None:
+def check_one(args: argparse.Namespace) -> None:
+    """Find out whether there is one text, before anything is read.
+
+    Raises:
+        OptionError: not exactly one of TEXT, ``--text`` and ``--file``.
+    """
     given = [each for each in (args.words, args.text, args.file) if each is not None]
     if len(given) != 1:
-        what = "nothing to say" if not given else "more than one text"
+        what = "there is no text" if not given else "there is more than one text"
         raise OptionError(f"{what}; give one of TEXT, --text, --file, and - for standard input")
 
 
+def _from_command_line(text: str) -> str:
+    """``text``; where the locale could not decode it, its bytes as UTF-8."""
+    if not any("\udc80" <= character <= "\udcff" for character in text):
+        return text
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _decode(content: bytes, name: str) -> str:
+    if kind := kind_of(content):
+        raise TextError(f"{name} is {kind}, not plain text; save it as plain text (UTF-8)")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,9 +12,11 @@ from typing import Any
 from ..audio.files import load_audio
 from ..config import SAMPLE_RATE
 from ..errors import VoiceError
+from ..files.paths import user_path
 from ..loading import catalog
 from ..voice import Voice
 from ..voice_library import SavedVoice, VoiceLibrary, find
+from .destination import check_apart
 from .options import underscored, voices_parser
 from .process import run
 from .terminal import Terminal
@@ -41,7 +43,8 @@ def _add(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..models.turbo import ChatterboxTurbo
 
     library = VoiceLibrary()
-    library.check_free(args.name, replace=args.replace)
+    place = library.check_free(args.name, replace=args.replace)
+    check_apart({"the clip": user_path(args.clip)}, {"the voice": place})
     samples = load_audio(args.clip, sample_rate=SAMPLE_RATE, start=args.ref_start)
     folder = catalog.resolve(args.model, progress=terminal.byte_bar("converting"))
     model = ChatterboxTurbo.from_pretrained(folder)
@@ -78,9 +81,8 @@ def _list(args: argparse.Namespace, terminal: Terminal) -> None:
     else:
         width = max((len(each.name) for each in saved), default=0)
         for each in saved:
-            print(
-                f"{each.name:{width}}  {each.created[:10]:10}  {each.family}  {each.clip}".rstrip()
-            )
+            line = f"{each.name:{width}}  {each.created[:10]:10}  {each.family}  {each.clip}"
+            print(line.rstrip())
 
 
 def _show(args: argparse.Namespace, terminal: Terminal) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import platformdirs
 
 from ..errors import ModelFolderError
+from ..files.paths import own_folder, user_path
 from ..presets import MADE, PUBLISHED
 from .hub import download
 
@@ -27,8 +28,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 def cache_folder() -> Path:
     """Where converted models are kept: ``MLX_AUDIO_TURBO_CACHE`` or the user's cache."""
-    chosen = os.environ.get("MLX_AUDIO_TURBO_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("mlx_audio_turbo"))
+    return own_folder(
+        "MLX_AUDIO_TURBO_CACHE", lambda: platformdirs.user_cache_dir("mlx_audio_turbo")
+    )
 
 
 def resolve(
@@ -58,7 +60,7 @@ def resolve(
     name = str(model)
     if name in MADE:
         return _make(name, revision=revision, progress=progress)
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if not name or not folder.is_dir():
         if name and folder.exists():
             raise ModelFolderError(f"{folder} is a file; give the folder that holds config.json")

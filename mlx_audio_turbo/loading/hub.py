@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DownloadError, ModelFolderError
+from ..files.paths import check_home
 from ..files.safetensors_reader import stand_in
 
 FOLDER_FILES = (
@@ -66,7 +67,9 @@ def download(
     Raises:
         DownloadError: the Hub cannot be reached or refuses, the transfer breaks off, or what
             arrives is not the file; the message names the remedy.
+        OptionError: there is no home folder for the Hub's cache.
     """
+    check_home("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")
     try:
         folder = _snapshot(repository, files, revision=revision, network=network)
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from ..errors import ModelFolderError, VoiceError
 from ..loading import catalog
 from ..loading.folder import LoadedModel, load
 from ..options import check_range, resolve
-from ..synthesis.engine import Engine, default_cache_limit
+from ..synthesis.engine import Engine, default_cache_limit, release_memory
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
 from ..text.normalize import normalize_text
@@ -40,6 +41,12 @@ class Model:
         self._loaded, self._engine = loaded, engine
         self._networks = loaded.networks
         self._speaking = Speaking(loaded, engine, type(self)._encode_text)
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            # The weights go first: only then is there memory to give back.
+            self.__dict__.clear()
+            release_memory()
 
     @classmethod
     def from_pretrained(

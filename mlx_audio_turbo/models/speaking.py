@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from ..audio import watermark as perth
 from ..errors import TextError, VoiceError
@@ -24,8 +24,21 @@ from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
 from ..text.segments import Segment
 from ..voice import Voice
 
+T = TypeVar("T")
 _SAMPLING = tuple(each.name for each in fields(SamplingOptions))
 _SPEAKING = tuple(each.name for each in fields(SpeakingOptions))
+
+
+def _listed(name: str, values: Iterable[T]) -> list[T]:
+    """The values of an iterable.
+
+    Raises:
+        TextError: it is a single value, such as a str, whose letters would be taken for texts.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        kind = type(values).__name__
+        raise TextError(f"{name} is one {kind}; give a list of {name}, or call generate")
+    return list(values)
 
 
 class Speaking:
@@ -80,12 +93,10 @@ class Speaking:
             voice: of all texts; or ``voices``, one for each.
             check: gives the voice to use for one that was given.
         """
-        if isinstance(texts, str):
-            raise TextError("the texts are one str; give a list of texts, or call generate")
-        texts = list(texts)
+        texts = _listed("texts", texts)
         if voice is not None and voices is not None:
             raise VoiceError("give one voice for all texts, or voices, one for each, not both")
-        each = [voice] * len(texts) if voices is None else list(voices)
+        each = [voice] * len(texts) if voices is None else _listed("voices", voices)
         if len(each) != len(texts):
             raise VoiceError(f"there are {len(texts)} texts and {len(each)} voices; give as many")
         checked = [check(one) for one in each]

@@ -8,6 +8,9 @@ request, notices that one was given up, and rests where a caller is slow to take
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import threading
 import weakref
 from collections import deque
@@ -18,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import mlx.core as mx
 
 from .. import ops
+from ..errors import ProcessError
 
 T = TypeVar("T")
 Steps = Generator[T | None, None, None]
@@ -27,6 +31,27 @@ LAST_STEP = 30.0
 """Seconds that closing waits for the step under way."""
 AHEAD = 4
 """Results that wait for a caller before its request rests."""
+_REMEDY = "load it in each worker, or start workers with the method 'spawn'"
+
+
+class _Forks:
+    """What a child process knows of MLX in its parent."""
+
+    computed = False
+    unusable = False
+    """MLX had computed before the fork: its threads are gone, and its locks wait for ever."""
+
+    @classmethod
+    def before(cls) -> None:
+        # Asked in the parent, because the child may find the allocator locked.
+        cls.computed = cls.unusable or mx.get_peak_memory() + mx.get_active_memory() > 0
+
+    @classmethod
+    def in_child(cls) -> None:
+        cls.unusable = cls.computed
+
+
+os.register_at_fork(before=_Forks.before, after_in_child=_Forks.in_child)
 
 
 def default_cache_limit() -> int:
@@ -110,11 +135,25 @@ def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
     mx.clear_streams()
 
 
-def _end(state: _State, thread: threading.Thread) -> None:
+def _end(state: _State, thread: threading.Thread, process: int) -> None:
     """Let the thread finish its step; one that outlives the interpreter would abort the process."""
+    if os.getpid() != process:
+        return  # the thread exists in the parent alone, and the lock may be held for ever
     state.close()
     if thread is not threading.current_thread():
         thread.join(timeout=LAST_STEP)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, once nothing refers to a model's weights any more.
+
+    MLX keeps freed buffers, and the C library of Linux keeps what threads have freed that ended.
+    """
+    if _Forks.unusable:
+        return
+    mx.clear_cache()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Engine:
@@ -125,6 +164,17 @@ class Engine:
     """
 
     def __init__(self, *, cache_limit: int | None = None) -> None:
+        """Start the thread.
+
+        Raises:
+            ProcessError: MLX cannot work in this process: it had computed before a fork.
+        """
+        if _Forks.unusable:
+            raise ProcessError(
+                "MLX had computed in this process before it was forked, and its threads do not "
+                f"survive that; {_REMEDY}"
+            )
+        self._process = os.getpid()
         self._state = _State()
         self._thread = threading.Thread(
             target=_serve,
@@ -133,7 +183,7 @@ class Engine:
             daemon=True,
         )
         self._thread.start()
-        self.close = weakref.finalize(self, _end, self._state, self._thread)
+        self.close = weakref.finalize(self, _end, self._state, self._thread, self._process)
 
     def run(self, work: Callable[[], T]) -> T:
         """The result of ``work``, called on the thread; what it raises is raised here."""
@@ -149,7 +199,11 @@ class Engine:
 
         It runs ahead of the caller by a few results. Closing the iterator ends the work after the
         step that is under way.
+
+        Raises:
+            ProcessError: this process was forked from the one that made the engine.
         """
+        self.check_process()
         if threading.current_thread() is self._thread:
             raise RuntimeError("a model cannot be called from within its own thread")
         request = _Request(make)
@@ -159,7 +213,20 @@ class Engine:
                 raise RuntimeError("the model was closed")
             state.requests.append(request)
             state.changed.notify_all()
-        return Results(state, request)
+        return Results(state, request, self._process)
+
+    def check_process(self) -> None:
+        """Find out whether this process has the thread.
+
+        Raises:
+            ProcessError: it was forked from the one that has.
+        """
+        _check_process(self._process)
+
+
+def _check_process(process: int) -> None:
+    if os.getpid() != process:
+        raise ProcessError(f"this model was loaded in another process, before a fork; {_REMEDY}")
 
 
 class Results(Generic[T]):
@@ -169,8 +236,8 @@ class Results(Generic[T]):
     result was asked for.
     """
 
-    def __init__(self, state: _State, request: _Request[T]):
-        self._state, self._request = state, request
+    def __init__(self, state: _State, request: _Request[T], process: int):
+        self._state, self._request, self._process = state, request, process
 
     def __iter__(self) -> Results[T]:
         return self
@@ -180,7 +247,9 @@ class Results(Generic[T]):
 
         Raises:
             What the work raised, after the results before it.
+            ProcessError: this process was forked from the one that works.
         """
+        _check_process(self._process)
         state, request = self._state, self._request
         with state.changed:
             while not (request.ready or request.over or request.given_up or state.closed):
@@ -194,6 +263,8 @@ class Results(Generic[T]):
 
     def close(self) -> None:
         """Give up the rest."""
+        if os.getpid() != self._process:
+            return  # the lock may be held for ever
         with self._state.changed:
             self._request.given_up = True
             self._state.changed.notify_all()

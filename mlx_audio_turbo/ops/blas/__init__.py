@@ -62,7 +62,7 @@ def load() -> State:
     """Give MLX a fast BLAS, once; later calls return the first one's outcome. Never raises."""
     global _state
     if _state is None:
-        _state = _load(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip())
+        _state = _load(os.path.expanduser(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip()))
     return _state
 
 
