@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from mlx_audio_turbo.ops import blas
+from mlx_audio_turbo.ops.blas import choose, elf, threads
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems keep MLX's own BLAS")
 
@@ -43,10 +44,42 @@ assert np.abs(np.array(product) - exact).max() < 1e-4
 print(name)
 """
 
+# MLX is imported and at work before its imports are rewritten.
+CALLS = """
+import ctypes, threading
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+a = mx.ones((8, 8))
+mx.eval(a @ a)
+from mlx_audio_turbo.ops.blas.elf import bind
+seen = []
+kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int] * 6)
+spy = kind(lambda *arguments: seen.append(arguments[3:6]))
+address = ctypes.cast(spy, ctypes.c_void_p).value
+bind({b"cblas_sgemm": address}, needed=b"cblas_sgemm")
+mx.eval(mx.ones((8, 24)) @ mx.ones((24, 16)))
+print(seen)
+"""
+
+
+@linux
+def test_products_reach_the_bound_function_though_mlx_was_imported_first() -> None:
+    assert run(CALLS) == "[(8, 16, 24)]"
+
 
 @linux
 def test_products_are_right_when_mlx_was_imported_before_the_blas() -> None:
     assert run(PRODUCT, "openblas").startswith("OpenBLAS")
+
+
+def test_importing_the_package_binds_nothing() -> None:
+    assert run("import mlx_audio_turbo.ops.blas as b; print(b._state)") == "None"
+
+
+def test_cores_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS has no ``os.sched_getaffinity``: a Mac on the CPU failed at the first sentence."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert threads.cores.__wrapped__() == os.cpu_count()
 
 
 @linux
@@ -78,16 +111,16 @@ def test_thread_count_follows_the_environment_else_the_cores() -> None:
 
 @linux
 def test_nothing_found_leaves_the_bundled_one_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "_candidates", lambda choice: iter(()))
-    state = blas._load("openblas")
+    monkeypatch.setattr(choose, "candidates", lambda choice: iter(()))
+    state = choose.choose("openblas")
     assert state.description == "MLX's bundled"
     assert state.warning is not None and "pip install" in state.warning
 
 
 def test_wrong_library_is_refused() -> None:
     kind = ctypes.CFUNCTYPE(None)
-    with pytest.raises(blas._Unfit, match="wrong result"):
-        blas._check(kind(lambda: None))
+    with pytest.raises(elf.Unfit, match="wrong result"):
+        choose.check(kind(lambda: None))
 
 
 @linux

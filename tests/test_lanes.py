@@ -15,6 +15,7 @@ from mlx.utils import tree_map
 from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
 from mlx_audio_turbo.hift.generator import Residual
 from mlx_audio_turbo.ops import blas, parallel
+from mlx_audio_turbo.ops.blas import choose, threads
 from mlx_audio_turbo.ops.layers import Conv1d
 from mlx_audio_turbo.s3gen import conformer, estimator
 
@@ -135,22 +136,22 @@ def test_windows_add_zeros_at_the_ends_only(
 
 
 def test_products_take_one_thread_and_then_what_they_took() -> None:
-    if not (threads := _threads()):
+    if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     with pytest.raises(ZeroDivisionError), blas.one_thread():
         assert _threads() == 1
         raise ZeroDivisionError
-    assert _threads() == threads
+    assert _threads() == before
 
 
 def test_every_thread_of_the_process_may_ask_for_it() -> None:
-    if not (threads := _threads()):
+    if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     seen: list[int] = []
 
     def ask() -> None:
         with blas.one_thread():
-            seen.extend(library.read() for library in blas._libraries())
+            seen.extend(library.read() for library in threads.libraries())
 
     for _ in range(2):
         ask()
@@ -158,12 +159,12 @@ def test_every_thread_of_the_process_may_ask_for_it() -> None:
         other.start()
         other.join()
     assert len(seen) >= 4 and set(seen) == {1}
-    assert _threads() == threads
+    assert _threads() == before
 
 
 def test_whoever_is_last_restores_the_threads() -> None:
     """Two models at work, one leaving before the other: each saw the other's one as what it was."""
-    if not (threads := _threads()):
+    if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     first, second = blas.one_thread(), blas.one_thread()
     first.__enter__()
@@ -171,13 +172,13 @@ def test_whoever_is_last_restores_the_threads() -> None:
     first.__exit__(None, None, None)
     assert _threads() == 1
     second.__exit__(None, None, None)
-    assert _threads() == threads
+    assert _threads() == before
 
 
 def _threads() -> int:
     if blas.library() is None:
         return 0
-    loaded = blas._kept[-1]
+    loaded = choose._kept[-1]
     for name in ("MKL_Get_Max_Threads", "scipy_openblas_get_num_threads"):
         if hasattr(loaded, name):
             return loaded[name]()
