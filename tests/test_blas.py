@@ -112,7 +112,7 @@ def test_thread_count_follows_the_environment_else_the_cores() -> None:
 @linux
 def test_nothing_found_leaves_the_bundled_one_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "candidates", lambda choice: iter(()))
-    state = choose.choose("openblas")
+    state = choose.choose_library("openblas")
     assert state.description == "MLX's bundled"
     assert state.warning is not None and "pip install" in state.warning
 

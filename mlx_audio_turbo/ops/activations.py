@@ -8,9 +8,15 @@ from functools import wraps
 
 import mlx.core as mx
 
-from . import fast_math
 from .device import in_blocks, on_gpu, slow_functions
-from .fast_math import SINE_SQUARED_SCALE, STEP, exp_of_steps
+from .fast_math import (
+    SINE_SQUARED_SCALE,
+    STEP,
+    exp_of_steps,
+    fast_gelu,
+    fast_mish,
+    sine_squared,
+)
 
 
 def _one_kernel(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
@@ -36,7 +42,7 @@ def _silu(x: mx.array) -> mx.array:
 
 def gelu(x: mx.array) -> mx.array:
     """x times the normal distribution's cumulative: the exact form."""
-    return in_blocks(fast_math.gelu, x) if slow_functions(x) else _gelu(x)
+    return in_blocks(fast_gelu, x) if slow_functions(x) else _gelu(x)
 
 
 @_one_kernel
@@ -60,7 +66,7 @@ def _gelu_tanh(x: mx.array) -> mx.array:
 
 def mish(x: mx.array) -> mx.array:
     """x * tanh(softplus(x)) (Misra, 2019)."""
-    return in_blocks(fast_math.mish, x) if slow_functions(x) else _mish(x)
+    return in_blocks(fast_mish, x) if slow_functions(x) else _mish(x)
 
 
 @_one_kernel
@@ -83,7 +89,7 @@ def snake(x: mx.array, alpha: mx.array) -> mx.array:
     """x + sin(alpha x) ** 2 / alpha, with ``alpha`` one number per channel (Ziyin et al., 2020)."""
     if slow_functions(x):
         turns, scale = alpha * (1 / math.pi), SINE_SQUARED_SCALE / (alpha + 1e-9)
-        return in_blocks(lambda y: y + fast_math.sine_squared(y * turns) * scale, x)
+        return in_blocks(lambda y: y + sine_squared(y * turns) * scale, x)
     return _snake(x, alpha)
 
 

@@ -68,7 +68,7 @@ def sine_squared(turns: mx.array) -> mx.array:
     return (value - 1 / _HALF_SINE_SCALE) * value
 
 
-def gelu(x: mx.array) -> mx.array:
+def fast_gelu(x: mx.array) -> mx.array:
     """x Phi(x) = max(x, 0) - |x| Phi(-|x|), without a branch."""
     size = mx.abs(x)
     root = size * _FOURTH_ROOT[-1] + _FOURTH_ROOT[-2]
@@ -77,7 +77,7 @@ def gelu(x: mx.array) -> mx.array:
     return mx.maximum(x, 0) - size / mx.square(mx.square(root))
 
 
-def mish(x: mx.array) -> mx.array:
+def fast_mish(x: mx.array) -> mx.array:
     """x tanh(log(1 + e)) = x e (e + 2) / (e (e + 2) + 2) with e = exp(x); x itself above 32."""
     e = exp_of_steps(mx.minimum(x * STEP, 0.5))
     weight = e * (e + 2)

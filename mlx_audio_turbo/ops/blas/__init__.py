@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import os
 
-from . import choose
-from .choose import State
+from .choose import State, choose_library
 from .threads import cores, one_thread
 
 __all__ = ["State", "active", "cores", "library", "load", "one_thread", "warning"]
@@ -28,7 +27,7 @@ def load() -> State:
     """Give MLX a fast BLAS, once; later calls return the first one's state. Never raises."""
     global _state
     if _state is None:
-        _state = choose.choose(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip())
+        _state = choose_library(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip())
     return _state
 
 

@@ -37,7 +37,7 @@ class State:
     path: str | None = None
 
 
-def choose(choice: str) -> State:
+def choose_library(choice: str) -> State:
     """Give MLX the library of this name, or the best one where the name is empty."""
     if sys.platform != "linux":
         return State("Accelerate" if sys.platform == "darwin" else "MLX's own")
