@@ -27,7 +27,9 @@ def load() -> State:
     """Give MLX a fast BLAS, once; later calls return the first one's state. Never raises."""
     global _state
     if _state is None:
-        _state = choose_library(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip())
+        _state = choose_library(
+            os.path.expanduser(os.environ.get("MLX_AUDIO_TURBO_BLAS", "").strip())
+        )
     return _state
 
 
