@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check stress parity streaming goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak test check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
 # and the untrained tiny one, which says so, where it does not. The text goes through the environment,
@@ -33,6 +33,10 @@ speak: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -q
+
+# Whether the numbers are right on this machine, and how fast.
+doctor: $(VENV)/.installed
+	$(VENV)/bin/mlx_audio_turbo.doctor $(if $(MODEL),--model "$(MODEL)")
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -59,6 +63,7 @@ goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.docs_tree
 	$(VENV)/bin/python -m tests.api_page
+	$(VENV)/bin/python -m tests.measure.expected
 	$(VENV)/bin/python -m mlx_audio_turbo.cli.docs > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 # Bad inputs of every kind and 500 generations; writes the tables of docs/reliability.md.

@@ -19,6 +19,7 @@ from mlx_audio_turbo_convert import __main__ as convert
 
 from . import api_page, docs_tree
 from .conftest import CLIP
+from .measure import expected
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -34,7 +35,7 @@ MAINS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 NOT_RUN = re.compile(
     r"(make|pip install|hf|\.|cat|ffmpeg|brew|sudo|eval|source) "  # sets up, downloads, or others
-    r"|mlx_audio_turbo\.benchmark "  # minutes
+    r"|mlx_audio_turbo\.(benchmark|doctor)\b"  # minutes
     r"|mlx_audio_turbo\.convert (?!synthetic --size tiny)"  # gigabytes; tests/test_convert.py
     r"|.* (--play|--watermark|--detect|--print_completion)\b"  # sound cards, PyTorch, shells
     r"|.*(?<!\\)[|<>&]"  # pipes
@@ -126,6 +127,10 @@ def test_every_file_is_in_the_tree() -> None:
 
 def test_the_api_page_is_that_of_the_docstrings() -> None:
     assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: make docs"
+
+
+def test_the_expected_speeds_are_those_of_the_sizes() -> None:
+    assert expected.written() == expected.table(), "run: make docs"
 
 
 def test_the_commit_hook_runs_make_check() -> None:
