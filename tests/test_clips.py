@@ -17,8 +17,7 @@ import pytest
 import soundfile
 
 from mlx_audio_turbo import AudioError, OptionError
-from mlx_audio_turbo.audio import clip_quality as clip_checks
-from mlx_audio_turbo.audio import clip_reader as decoding
+from mlx_audio_turbo.audio import clip_quality, clip_reader
 from mlx_audio_turbo.audio.files import encode_audio, load_audio, to_int16, write_audio
 
 from .conftest import CLIP
@@ -86,7 +85,7 @@ def test_of_a_longer_one_the_best_half_minute(
     hum = spoken + 0.05 * np.sin(2 * np.pi * 50 * t[: len(spoken)]).astype(np.float32)
     clip = np.concatenate([music, np.zeros(40 * RATE, np.float32), hum, spoken])
     path = write_audio(tmp_path / "clip.flac", clip, RATE)
-    part = decoding.read_part(path, None)
+    part = clip_reader.read_part(path, None)
     assert len(part.samples) == 30 * RATE
     assert part.start >= (60 + 40) + len(spoken) / RATE - 2
     with caplog.at_level(logging.WARNING):
@@ -103,7 +102,7 @@ def test_an_hour_takes_little_memory(tmp_path: Path, speech: np.ndarray) -> None
         for _ in range(230):
             file.write(speech[::2])
     tracemalloc.start()
-    part = decoding.read_part(path, None)
+    part = clip_reader.read_part(path, None)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert part.duration > 3590
@@ -124,6 +123,12 @@ def test_ref_start_chooses_the_part(tmp_path: Path, speech: np.ndarray) -> None:
             load_audio(path, sample_rate=RATE, start=start)
 
 
+@pytest.fixture
+def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where PyAV is not installed."""
+    monkeypatch.setattr("mlx_audio_turbo.audio.decoders._has_av", lambda: False)
+
+
 def fake_ffmpeg(folder: Path, body: str) -> None:
     script = folder / "ffmpeg"
     script.write_text(f"#!/bin/sh\n{body}\n")
@@ -136,16 +141,18 @@ def m4a(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("without_av")
 def test_m4a_without_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     path = m4a(tmp_path).rename(tmp_path / "my clip.m4a")
-    with pytest.raises(AudioError, match="install ffmpeg, or convert it") as caught:
+    with pytest.raises(AudioError, match="install ffmpeg or mlx-audio-turbo") as caught:
         load_audio(path, sample_rate=RATE)
     assert "\n" not in str(caught.value)
     # The command may be copied.
     assert "ffmpeg -i 'my clip.m4a' 'my clip.wav'" in str(caught.value)
 
 
+@pytest.mark.usefixtures("without_av")
 def test_m4a_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A script in its place, that gives a finished file."""
     soundfile.write(tmp_path / "real.au", noise(6), RATE, "PCM_16", "BIG", format="AU")
@@ -155,6 +162,7 @@ def test_m4a_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(read, noise(6), atol=1e-4)
 
 
+@pytest.mark.usefixtures("without_av")
 def test_the_message_of_ffmpeg_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = m4a(tmp_path)
     said = f"echo '[mov,mp4 @ 0x55] moov atom not found' >&2; echo '{path}: Invalid' >&2; exit 1"
@@ -197,6 +205,7 @@ def test_what_ffmpeg_wrote(
 
 
 @real_ffmpeg
+@pytest.mark.usefixtures("without_av")
 def test_a_video(tmp_path: Path, speech: np.ndarray) -> None:
     picture = ("-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=16")
     path = ffmpeg(*picture, "-i", CLIP, tmp_path / "clip.mp4")
@@ -206,19 +215,21 @@ def test_a_video(tmp_path: Path, speech: np.ndarray) -> None:
 
 
 @real_ffmpeg
+@pytest.mark.usefixtures("without_av")
 def test_a_part_through_ffmpeg(tmp_path: Path, speech: np.ndarray) -> None:
     """The best part and any other are, to the sample, those of a file that libsndfile reads."""
     wav = write_audio(tmp_path / "a.wav", np.concatenate([noise(50), np.tile(speech, 4)]), RATE)
     lossless = ffmpeg("-i", wav, "-c:a", "alac", tmp_path / "a.m4a")
     for start in (None, 0.0, 61.3, 112.0):
-        one, other = decoding.read_part(wav, start), decoding.read_part(lossless, start)
+        one, other = clip_reader.read_part(wav, start), clip_reader.read_part(lossless, start)
         assert (one.start, one.duration) == (other.start, other.duration)
         np.testing.assert_array_equal(one.samples, other.samples)
     with pytest.raises(AudioError, match="start before that"):
-        decoding.read_part(lossless, 200)
+        clip_reader.read_part(lossless, 200)
 
 
 @real_ffmpeg
+@pytest.mark.usefixtures("without_av")
 def test_a_recording_that_breaks_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def cut(path: Path) -> np.ndarray:
         whole = path.read_bytes()
@@ -232,6 +243,7 @@ def test_a_recording_that_breaks_off(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 @real_ffmpeg
+@pytest.mark.usefixtures("without_av")
 def test_an_hour_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in memory nor on the disk."""
     import tracemalloc
@@ -243,7 +255,7 @@ def test_an_hour_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     hour = ffmpeg("-stream_loop", "229", "-i", CLIP, *options, tmp_path / "hour.mov")
     monkeypatch.setattr(tempfile, "mkdtemp", fail)
     tracemalloc.start()
-    part = decoding.read_part(hour, None)
+    part = clip_reader.read_part(hour, None)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert part.duration > 3590
@@ -256,7 +268,11 @@ def test_ffmpeg_ends_with_its_reader(tmp_path: Path, tiny_folder: Path) -> None:
     noted = tmp_path / "pid"
     head = r".snd\0\0\0\030\377\377\377\377\0\0\0\003\0\0\037\100\0\0\0\001"
     fake_ffmpeg(tmp_path, f"printf '{head}'\necho $$ > '{noted}'\nexec cat /dev/zero")
-    command = [sys.executable, "-m", "mlx_audio_turbo.tts", "Hi", "--model", "tiny"]
+    code = (
+        "import sys; from mlx_audio_turbo.audio import decoders; from mlx_audio_turbo import tts;"
+        "decoders._has_av = lambda: False; sys.exit(tts.main())"
+    )
+    command = [sys.executable, "-c", code, "Hi", "--model", "tiny"]
     child = subprocess.Popen(
         [*command, "--ref_audio", str(m4a(tmp_path)), "--output", str(tmp_path / "out.wav")],
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
@@ -280,8 +296,8 @@ def runs(pid: str) -> bool:
 
 
 def test_a_good_clip_gives_no_warning(speech: np.ndarray) -> None:
-    assert clip_checks.warnings(speech, RATE) == []
-    assert clip_checks.warnings(np.tile(speech[:, None], 2), RATE) == []
+    assert clip_quality.warnings(speech, RATE) == []
+    assert clip_quality.warnings(speech, RATE, channels=np.tile(speech[:, None], 2)) == []
 
 
 def spoilt(speech: np.ndarray) -> dict[str, np.ndarray]:
@@ -293,18 +309,26 @@ def spoilt(speech: np.ndarray) -> dict[str, np.ndarray]:
         "noisy": speech + noise(len(speech) / RATE, scale=0.02),
         "music": (chord * (1 + 0.3 * np.sin(t))).astype(np.float32),
         "steady noise": noise(10),
-        "silence": np.concatenate([speech[: 6 * RATE], gap, speech[6 * RATE :]]),
+        "4.0 s without speech": np.concatenate([speech[: 6 * RATE], gap, speech[6 * RATE :]]),
         "only 7.0 s long": speech[: 7 * RATE],
-        "s of sound": np.concatenate([speech[: 3 * RATE], np.zeros(9 * RATE, np.float32)]),
+        "s of speech": np.concatenate([speech[: 3 * RATE], np.zeros(9 * RATE, np.float32)]),
     }
 
 
 @pytest.mark.parametrize(
     "what",
-    ["clipped", "noisy", "music", "steady noise", "silence", "only 7.0 s long", "s of sound"],
+    [
+        "clipped",
+        "noisy",
+        "music",
+        "steady noise",
+        "4.0 s without speech",
+        "only 7.0 s long",
+        "s of speech",
+    ],
 )
 def test_each_defect_of_a_clip_gives_a_warning(speech: np.ndarray, what: str) -> None:
-    said = clip_checks.warnings(spoilt(speech)[what], RATE)
+    said = clip_quality.warnings(spoilt(speech)[what], RATE)
     assert any(what in line for line in said), said
     assert all(";" in line and "\n" not in line for line in said)
 
@@ -317,7 +341,7 @@ def test_the_library_logs_and_does_not_print(
 ) -> None:
     path = write_audio(tmp_path / "clip.wav", spoilt(speech)["clipped"], RATE)
     load_audio(path, sample_rate=RATE)
-    assert [record.name.split(".")[0] for record in caplog.records] == ["mlx_audio_turbo"]
+    assert {record.name.split(".")[0] for record in caplog.records} == {"mlx_audio_turbo"}
     assert str(path) in caplog.text
     assert capfd.readouterr() == ("", "")
 

@@ -1,4 +1,4 @@
-"""What may spoil a voice, told plainly: nothing here refuses a clip."""
+"""What may spoil a voice made of a clip. Nothing here refuses a clip."""
 
 from __future__ import annotations
 
@@ -10,36 +10,49 @@ import numpy as np
 
 FRAME = 0.02
 GOOD_SECONDS = 10.0
-"""The model's prompt holds 15 s; below 10 s a voice is less like its owner."""
+"""S3Gen's prompt. A shorter clip makes a voice that is less like its speaker."""
 LONG_SILENCE = 3.0
-NOISY_DB = 25.0
-"""Read speech in a quiet room has pauses 35 to 60 dB below the voice."""
+SPEECH_DB = 25.0
+"""Speech stays this close to the voice's own level; its weakest sounds do not."""
+MIN_SPEECH = 5.0
+NOISY_DB = 20.0
+"""Clean read speech has pauses 22 to 61 dB below the voice."""
+HUM_HZ = 65.0
+"""Below the lowest voice."""
+HUM_SHARE = 0.1
 MUSICAL_DB = 12.0
-"""With hardly a level below the voice's own there is no pause at all: music, a crowd, a machine."""
+"""With hardly a level below the voice's own there is no pause: music, a crowd, a machine."""
 
 _log = logging.getLogger(__name__)
 
 
-def log_warnings(path: Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Log what :func:`warnings` has to say."""
-    for warning in warnings(samples, sample_rate):
+def log_warnings(path: Path, mono: np.ndarray, channels: np.ndarray, sample_rate: int) -> None:
+    """Log the :func:`warnings` of a clip."""
+    for warning in warnings(mono, sample_rate, channels=channels):
         _log.warning("%s %s", path, warning)
 
 
-def warnings(samples: np.ndarray, sample_rate: int) -> list[str]:
-    """What is wrong with a clip, each as half a sentence and a remedy; none if nothing is.
+def warnings(
+    mono: np.ndarray, sample_rate: int, *, channels: np.ndarray | None = None
+) -> list[str]:
+    """What may spoil a voice made of a clip, each as half a sentence with its remedy.
 
     Args:
-        samples: (samples,) or (samples, channels), finite.
+        mono: (samples,), finite, what the voice is made of.
+        channels: (samples, channels) as recorded, for clipping.
     """
-    channels = samples.reshape(len(samples), -1)
+    if len(mono) <= 5 * sample_rate:
+        return []  # refused for its length
     frame = round(FRAME * sample_rate)
-    if len(channels) <= 5 * sample_rate:
-        return []  # refused for its length anyway
-    mono = channels.mean(axis=1)
     frames = mono[: len(mono) // frame * frame].reshape(-1, frame).astype(np.float64)
     levels = 20 * np.log10(np.sqrt(np.mean((frames - mono.mean()) ** 2, axis=1)) + 1e-6)
-    return [*_length(len(mono) / sample_rate), *_clipping(channels), *_content(frames, levels)]
+    recorded = mono[:, None] if channels is None else channels
+    return [
+        *_length(len(mono) / sample_rate),
+        *_clipping(recorded),
+        *_hum(mono, sample_rate),
+        *_content(frames, levels),
+    ]
 
 
 def _length(seconds: float) -> Iterator[str]:
@@ -59,24 +72,68 @@ def _clipping(channels: np.ndarray) -> Iterator[str]:
         yield f"is clipped ({share:.2%} of its samples); record it less loud"
 
 
+def _hum(mono: np.ndarray, sample_rate: int) -> Iterator[str]:
+    """Power below the lowest voice: mains hum, wind, a table that is knocked."""
+    size = 1 << 14
+    count = len(mono) // size
+    if not count:
+        return
+    frames = mono[: count * size].reshape(count, size) * np.hanning(size)
+    power = np.mean(np.abs(np.fft.rfft(frames, axis=1)) ** 2, axis=0)
+    frequency = np.fft.rfftfreq(size, 1 / sample_rate)
+    low = power[(frequency > 5) & (frequency < HUM_HZ)].sum()
+    if low > HUM_SHARE * power[frequency >= HUM_HZ].sum():
+        yield f"has hum or rumble below {HUM_HZ:.0f} Hz; filter it out"
+
+
 def _content(frames: np.ndarray, levels: np.ndarray) -> Iterator[str]:
     voice = float(np.percentile(levels, 95))
-    active = levels > voice - 25
-    silence = _longest(levels < max(voice - 45, -70)) * FRAME
-    if silence >= LONG_SILENCE:
-        yield f"has {silence:.1f} s of silence at a stretch; cut it out"
-    if active.sum() * FRAME < 5:
-        yield f"has only {active.sum() * FRAME:.1f} s of sound; 10 to 15 s make a better voice"
     # Digital silence between words says nothing about the noise behind them.
     floor = float(np.percentile(levels[levels > -100], 10))
     if voice - floor < MUSICAL_DB:
         what = "music" if _tonal(frames[levels > -100]) else "steady noise"
         yield f"has hardly a pause, like {what}; give a voice alone"
-    elif voice - floor < NOISY_DB:
+        return
+    # Speech stands above the middle between the noise of the room and the voice.
+    speech = levels > max(voice - SPEECH_DB, (voice + floor) / 2)
+    first = _first(speech) * FRAME
+    longest = _longest(~speech) * FRAME
+    if first >= LONG_SILENCE:
+        yield f"begins with {first:.1f} s without speech; cut it off, or start later (ref_start)"
+    elif longest >= LONG_SILENCE:
+        yield f"has {longest:.1f} s without speech at a stretch; cut it out"
+    spoken = _filled(speech)
+    seconds, early = spoken.sum() * FRAME, spoken[: round(GOOD_SECONDS / FRAME)].sum() * FRAME
+    if seconds < MIN_SPEECH:
+        yield f"has only {seconds:.1f} s of speech; 10 to 15 s make a better voice"
+    elif early < MIN_SPEECH and first < LONG_SILENCE:
+        yield (
+            f"has only {early:.1f} s of speech in its first {GOOD_SECONDS:.0f} s, which count "
+            "most; cut the rest out"
+        )
+    if voice - floor < NOISY_DB:
         yield (
             f"is noisy (pauses are only {voice - floor:.0f} dB below the voice); "
             "give a cleaner recording"
         )
+
+
+def _first(speech: np.ndarray) -> int:
+    """The frame where the first run of speech of at least 0.2 s begins, short gaps ignored."""
+    edges = np.flatnonzero(np.diff(_filled(speech), prepend=False, append=False))
+    starts, stops = edges[::2], edges[1::2]
+    long = starts[stops - starts >= round(0.2 / FRAME)]
+    return int(long[0]) if len(long) else 0
+
+
+def _filled(speech: np.ndarray) -> np.ndarray:
+    """``speech`` with the gaps between words, up to 0.4 s, counted as speech."""
+    filled = speech.copy()
+    edges = np.flatnonzero(np.diff(~speech, prepend=False, append=False))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        if start and stop < len(speech) and stop - start <= round(0.4 / FRAME):
+            filled[start:stop] = True
+    return filled
 
 
 def _tonal(frames: np.ndarray) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 from ..errors import AudioError
 from ..files.atomic import KeptElsewhere, check_place, replacing
 from ..files.paths import user_path
-from . import clip_quality as clip_checks
-from . import clip_reader as decoding
+from . import clip_quality, clip_reader, decoders
+from .clip_channels import to_mono
 from .resample import resample_soxr
 
 _SILENCE = 1e-4
@@ -40,8 +40,8 @@ def load_audio(
 ) -> np.ndarray:
     """Read a clip as mono float32 (samples,) at ``sample_rate``; equals librosa.load up to 60 s.
 
-    Of a longer one the 30 s that sound most like clean speech are taken, or 30 s from ``start``
-    seconds on. What may spoil a voice (noise, clipping, silence …) is logged as a warning.
+    Of a longer clip the 30 s that sound most like clean speech are taken, or 30 s from ``start``
+    seconds on. What may spoil a voice (noise, clipping, silence, an offset) is logged as a warning.
 
     Raises:
         AudioError: no such file, no audio in it, NaN or infinite samples, silence, a sample rate
@@ -58,14 +58,20 @@ def load_audio(
         raise AudioError(f"{path} cannot be read ({error.strerror}); check the path") from None
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path} is a folder; give an audio file")
-    part = decoding.read_part(path, start)
+    part = clip_reader.read_part(path, start)
     samples = check_samples(part.samples, str(path))
-    clip_checks.log_warnings(path, part.samples, part.sample_rate)
+    clip_quality.log_warnings(path, samples, part.samples, part.sample_rate)
     return resample_soxr(samples, part.sample_rate, sample_rate)
 
 
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
-    """Mono float32 (samples,) of float (samples,) or (samples, channels); ``name`` is for errors.
+    """Float (samples,) or (samples, channels) as mono float32 (samples,).
+
+    A DC offset is removed, and channels that are empty or cancel each other are left out; both are
+    logged as warnings.
+
+    Args:
+        name: what messages call the clip.
 
     Raises:
         AudioError: another shape or kind, no samples, NaN or infinite ones, or silence.
@@ -77,15 +83,14 @@ def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
         )
     if samples.size == 0:
         raise AudioError(f"{name} holds no samples; give another clip")
-    if samples.ndim == 2 and samples.shape[1] > decoding.CHANNELS:
+    if samples.ndim == 2 and samples.shape[1] > clip_reader.CHANNELS:
         raise AudioError(
             f"{name} has {samples.shape[1]} channels; give an array of shape (samples, channels)"
         )
     samples = samples.astype(np.float32, copy=False)
-    if samples.ndim == 2:
-        samples = np.mean(samples.T, axis=0)
     if not np.all(np.isfinite(samples)):
         raise AudioError(f"{name} holds NaN or infinite samples; export the clip again")
+    samples = to_mono(samples.reshape(len(samples), -1), name)
     if np.ptp(samples) < 2 * _SILENCE:
         raise AudioError(f"{name} is silent; give a clip with a voice in it")
     return samples
@@ -200,5 +205,5 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(
-            f"{path} cannot be written ({decoding.reason(error)}); choose another place"
+            f"{path} cannot be written ({decoders.reason(error)}); choose another place"
         ) from error
