@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mlx_audio_turbo.audio.trimming import fade_out, speech_end
 from mlx_audio_turbo.config import SILENCE
 from mlx_audio_turbo.errors import AudioError, OptionError
 from mlx_audio_turbo.options import TrimOptions, WatchdogOptions
-from mlx_audio_turbo.synthesis.watchdog import Verdict, Watchdog, fade_out, trim
+from mlx_audio_turbo.synthesis.watchdog import Verdict, Watchdog
 
 RATE = 24_000
 MARGIN = round(0.2 * RATE)
@@ -42,7 +43,7 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def kept(*parts: np.ndarray, **options: float) -> int:
-    return trim(np.concatenate(parts), sample_rate=RATE, options=TrimOptions(**options))
+    return speech_end(np.concatenate(parts), sample_rate=RATE, options=TrimOptions(**options))
 
 
 @pytest.mark.parametrize("level", [0.001, 0.1, 0.9])
@@ -110,17 +111,17 @@ def test_no_more_is_kept_than_there_is() -> None:
     "audio", [silence(1), noise(1, -60), hum(2, -30), silence(0), silence(0.01)]
 )
 def test_audio_without_speech_is_kept_whole(audio: np.ndarray) -> None:
-    assert trim(audio, sample_rate=RATE) == len(audio)
+    assert speech_end(audio, sample_rate=RATE) == len(audio)
 
 
 def test_trim_refuses_what_makes_no_sense() -> None:
     with pytest.raises(AudioError, match="one channel"):
-        trim(np.zeros((2, 100), np.float32), sample_rate=RATE)
+        speech_end(np.zeros((2, 100), np.float32), sample_rate=RATE)
     for options in ({"margin": -0.1}, {"threshold_db": 0.0}, {"margin": float("nan")}):
         with pytest.raises(OptionError, match="give"):
             TrimOptions(**options)
     with pytest.raises(OptionError, match="0 Hz"):
-        trim(silence(1), sample_rate=0)
+        speech_end(silence(1), sample_rate=0)
 
 
 def test_a_fade_ends_at_zero_and_leaves_the_rest() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..audio.trimming import fade_out, speech_end
 from ..config import SAMPLE_RATE, SPEECH_CODES
 from ..options import SpeakingOptions
 from ..t3.decoder import Decoder
@@ -16,7 +17,7 @@ from ..text.segments import pause_after
 from .ordering import InOrder
 from .tasks import Clock, Piece, Task
 from .token_to_wav import TokenToWav
-from .watchdog import Verdict, Watchdog, fade_out, trim
+from .watchdog import Verdict, Watchdog
 
 PATIENCE = 60.0
 """Seconds that the rendering of a whole utterance may be put off for streams."""
@@ -118,7 +119,7 @@ class Session:
         options = self.options
         if options.trim and len(audio):
             start = sum(map(len, emitted))
-            keep = trim(
+            keep = speech_end(
                 np.concatenate([*emitted, audio]),
                 sample_rate=SAMPLE_RATE,
                 options=options.trim,

@@ -1,4 +1,4 @@
-"""Clean endings: where speech ends in the samples, and when the tokens have run astray."""
+"""Runaway generation, found in the speech tokens."""
 
 from __future__ import annotations
 
@@ -6,76 +6,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from ..config import TOKENS_PER_SECOND
-from ..errors import AudioError, OptionError
-from ..options import LONGEST_CYCLE, TrimOptions, WatchdogOptions
-
-FRAME_SECONDS = 0.02
-MIN_SPEECH_FRAMES = 3
-"""Frames in a row that make speech: 60 ms is less than any syllable and more than a click."""
-
-
-def trim(audio: np.ndarray, *, sample_rate: int, options: TrimOptions | None = None) -> int:
-    """How many samples of ``audio`` (samples,) to keep: to a margin past the last speech.
-
-    Speech is what is louder, for 60 ms, than the threshold against the utterance's own level;
-    only what follows the last of it goes, so that no pause inside is ever cut. In read speech the
-    last consonants fade from -20 dB to -35 dB within 0.14 s: the margin is more than that. Where
-    nothing stands out (silence, or even noise throughout) all is kept, for there is no speech to
-    measure against.
-
-    Raises:
-        AudioError: not one channel of samples.
-        OptionError: no sample rate.
-    """
-    options = options or TrimOptions()
-    if audio.ndim != 1:
-        raise AudioError(f"trim wants one channel, not an array of shape {audio.shape}")
-    if sample_rate <= 0:
-        raise OptionError(f"the sample rate is {sample_rate} Hz; give one above 0")
-    frame = max(1, round(FRAME_SECONDS * sample_rate))
-    frames = len(audio) // frame
-    windows = audio[: frames * frame].reshape(frames, frame).astype(np.float64)
-    rms = np.sqrt(np.mean(windows**2, axis=1))
-    loud = rms > _speech_level(rms) * 10 ** (options.threshold_db / 20)
-    edges = np.flatnonzero(np.diff(loud, prepend=False, append=False))
-    starts, stops = edges[::2], edges[1::2]
-    speech_stops = stops[stops - starts >= MIN_SPEECH_FRAMES]
-    if not len(speech_stops) or speech_stops[-1] == frames:
-        return len(audio)
-    return min(len(audio), int(speech_stops[-1]) * frame + round(options.margin * sample_rate))
-
-
-def _speech_level(rms: np.ndarray) -> float:
-    """The mean of the frames' levels, each weighted by itself: seconds of silence or faint noise
-    hardly lower it and a click hardly raises it, where a percentile fails on a short word."""
-    total = rms.sum()
-    return float(np.sum(rms**2) / total) if total > 0 else 0.0
-
-
-def fade_out(audio: np.ndarray, *, sample_rate: int, seconds: float = 0.01) -> np.ndarray:
-    """A copy of ``audio`` (samples,) whose last ``seconds`` fall to zero along a raised cosine, so
-    that a cut does not click.
-
-    Raises:
-        OptionError: ``seconds`` is negative.
-    """
-    if not seconds >= 0:
-        raise OptionError(f"a fade of {seconds} s cannot be; give 0 or more seconds")
-    faded = audio.copy()
-    samples = min(len(audio), round(seconds * sample_rate))
-    ramp = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, samples + 1) / max(1, samples))
-    faded[len(audio) - samples :] *= ramp.astype(audio.dtype)
-    return faded
+from ..options import LONGEST_CYCLE, WatchdogOptions
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the watchdog saw: ``length`` tokens from index ``start`` on, up to the one just fed.
+    """A stretch of ``length`` tokens from index ``start`` to the newest token.
 
-    ``period`` is the length of the cycle, and 1 for a run and for silence.
+    ``period``: tokens in the cycle; 1 for a run and for silence.
     """
 
     kind: Literal["run", "silence", "cycle"]
@@ -96,23 +35,22 @@ class Verdict:
 
 
 class Watchdog:
-    """Watches one utterance's speech tokens, each as it is drawn.
+    """Watches the speech tokens of one utterance as they are sampled.
 
-    On a verdict the caller ends the utterance at ``verdict.start`` or draws it again, with a new
-    watchdog. Fed on, it repeats itself for as long as the stretch goes on.
+    On a verdict the caller ends the utterance at ``verdict.start``, or samples it again with a new
+    watchdog. Further tokens of the same stretch give the verdict again.
     """
 
     def __init__(self, options: WatchdogOptions | None = None) -> None:
         self._options = options or WatchdogOptions()
         self._recent: deque[int] = deque(maxlen=LONGEST_CYCLE)
-        self._repeats = [0] * (
-            LONGEST_CYCLE + 1
-        )  # by period: tokens in a row equal to the one then
+        # By period: how many tokens in a row equal the one that many before.
+        self._repeats = [0] * (LONGEST_CYCLE + 1)
         self._silent = 0
         self._fed = 0
 
     def feed(self, token: int) -> Verdict | None:
-        """What is wrong with the tokens so far, if anything."""
+        """Take the next token; gives a verdict where generation has run away, else None."""
         for period in range(1, LONGEST_CYCLE + 1):
             equal = period <= len(self._recent) and self._recent[-period] == token
             self._repeats[period] = self._repeats[period] + 1 if equal else 0
