@@ -131,6 +131,14 @@ TINY_ORIGINAL_T3 = replace(
 )
 """The test size of the original's language model."""
 
+ORIGINAL_S3GEN = replace(
+    TURBO.s3gen,
+    estimator=replace(
+        TURBO.s3gen.estimator, steps=10, schedule="cosine", guidance=0.7, mean_flow=False
+    ),
+)
+"""S3Gen of the original and of the multilingual Chatterbox: ten steps with guidance."""
+
 NANO = replace(TURBO, t3=replace(TURBO.t3, width=768, layers=12, heads=12))
 """Turbo with a smaller T3."""
 
@@ -152,3 +160,11 @@ TINY = replace(
     hift=replace(TURBO.hift, channels=64, f0_channels=64),
 )
 """The test size: a few megabytes, for untrained weights."""
+
+TINY_ORIGINAL_S3GEN = replace(
+    TINY.s3gen,
+    estimator=replace(
+        TINY.s3gen.estimator, steps=10, schedule="cosine", guidance=0.7, mean_flow=False
+    ),
+)
+"""The test size of the original's S3Gen."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import math
 from typing import Any
 
@@ -12,10 +14,13 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from mlx_audio_turbo.presets import TINY, TURBO
+from mlx_audio_turbo.config import EstimatorConfig, S3GenConfig
+from mlx_audio_turbo.config.parsing import from_dict
+from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.presets import ORIGINAL_S3GEN, TINY, TINY_ORIGINAL_S3GEN, TURBO
 from mlx_audio_turbo.s3gen import conformer, estimator
 from mlx_audio_turbo.s3gen.model import TokenToMel
-from mlx_audio_turbo.s3gen.solver import solve, uniform_times
+from mlx_audio_turbo.s3gen.solver import cosine_times, guided, solve, uniform_times
 
 from .helpers import normal, relative
 
@@ -404,6 +409,111 @@ class TestSolver:
         assert built == []
         next(states)
         assert built == [0.0]
+
+    def test_cosine_times(self) -> None:
+        values = [0, 0.0123, 0.0489, 0.1090, 0.1910, 0.2929, 0.4122, 0.5460, 0.6910, 0.8436, 1]
+        np.testing.assert_allclose(cosine_times(10), values, atol=5e-5)
+        assert (cosine_times(10)[0], cosine_times(10)[-1]) == (0.0, 1.0)
+
+    def test_guidance_weighs_the_two_halves(self) -> None:
+        def velocity(x: mx.array, t: float, r: float) -> mx.array:
+            assert x.shape == (4, 3, 2)
+            np.testing.assert_array_equal(np.array(x[:2]), np.array(x[2:]))
+            return x * mx.array([1.0, 2.0, 10.0, 20.0])[:, None, None]
+
+        x = normal(2, 3, 2)
+        wanted = np.array(x) * np.array([1.7 * 1 - 0.7 * 10, 1.7 * 2 - 0.7 * 20])[:, None, None]
+        np.testing.assert_allclose(np.array(guided(velocity, 0.7)(x, 0.0, 0.5)), wanted, rtol=1e-5)
+
+
+class TestTenSteps:
+    """The original's S3Gen: cosine times, guidance, one time."""
+
+    @pytest.fixture
+    def original(self) -> TokenToMel:
+        network = TokenToMel(dataclasses.replace(TINY_ORIGINAL_S3GEN, vocabulary=50))
+        randomise(network)
+        return network
+
+    def test_settings_of_the_original(self) -> None:
+        estimator = ORIGINAL_S3GEN.estimator
+        assert (estimator.steps, estimator.schedule, estimator.guidance) == (10, "cosine", 0.7)
+        assert dataclasses.replace(estimator, steps=2, schedule="uniform", guidance=None) == (
+            dataclasses.replace(TURBO.s3gen.estimator, mean_flow=False)
+        )
+
+    def test_there_is_no_mixer_and_the_end_of_a_step_changes_nothing(
+        self, original: TokenToMel
+    ) -> None:
+        assert "time_mixer" not in original.estimator.parameters()
+        steps = ((0, 1), (0, 0.5), (0.5, 1))
+        first, again, other = (original.estimator._time(*step) for step in steps)
+        assert mx.array_equal(first, again)
+        assert np.abs(np.array(first - other)).max() > 1e-2
+
+    def test_times_and_rows(self, original: TokenToMel) -> None:
+        calls: list[dict[str, Any]] = []
+        inner = original.estimator
+
+        class Watch(nn.Module):
+            def __call__(self, x: mx.array, **given: Any) -> mx.array:
+                calls.append({"x": x, **given})
+                return inner(x, **given)
+
+        original.estimator = Watch()  # type: ignore[assignment]
+        given = arguments(2, 3, 4)
+        mel_of(original, given.pop("tokens"), **given, lengths=mx.array([4, 2]))
+        assert [call["t"] for call in calls] == cosine_times(10)[:-1]
+        for call in calls:
+            np.testing.assert_array_equal(np.array(call["x"][:2]), np.array(call["x"][2:]))
+            assert call["lengths"].tolist() == [14, 10, 14, 10]
+            for name in ("mu", "speaker", "condition"):
+                assert np.abs(np.array(call[name][:2])).max() > 0, name
+                assert np.abs(np.array(call[name][2:])).max() == 0, name
+
+    def test_mel_is_the_formula(self, original: TokenToMel) -> None:
+        given = arguments(1, 3, 4)
+        mu = original.encode(mx.concatenate([given["prompt_tokens"], given["tokens"]], axis=1))
+        condition = mx.pad(given["prompt_mel"], [(0, 0), (0, 8), (0, 0)])
+        speaker = original.speaker(given["x_vector"])
+        nothing = {"mu": mx.zeros_like(mu), "condition": mx.zeros_like(condition)}
+        x, times = given["noise"], cosine_times(10)
+        for t, r in itertools.pairwise(times):
+            yes = original.estimator(x, mu=mu, speaker=speaker, condition=condition, t=t, r=r)
+            no = original.estimator(x, speaker=mx.zeros_like(speaker), t=t, r=r, **nothing)
+            x = x + (r - t) * (1.7 * yes - 0.7 * no)
+        assert relative(mel_of(original, **given), x[:, 6:]) < 1e-5
+
+    def test_a_masked_batch_equals_its_items(self, original: TokenToMel) -> None:
+        lengths = [9, 4]
+        given = arguments(2, 5, 9)
+        speech = given.pop("tokens")
+        batch = mel_of(original, speech, **given, lengths=mx.array(lengths))
+        for item, length in enumerate(lengths):
+            alone = {name: array[item : item + 1] for name, array in given.items()}
+            alone["noise"] = alone["noise"][:, : 2 * (5 + length)]
+            mel = mel_of(original, speech[item : item + 1, :length], **alone)
+            assert relative(batch[item : item + 1, : 2 * length], mel) < 1e-5
+
+
+class TestConfig:
+    def test_a_folder_of_version_0_1_is_a_mean_flow(self) -> None:
+        new = ("schedule", "guidance", "mean_flow")
+        values = dataclasses.asdict(TURBO.s3gen.estimator)
+        old = {name: value for name, value in values.items() if name not in new}
+        assert from_dict(EstimatorConfig, old) == TURBO.s3gen.estimator
+
+    def test_the_original_goes_through_json(self) -> None:
+        values = json.loads(json.dumps(dataclasses.asdict(ORIGINAL_S3GEN)))
+        assert from_dict(S3GenConfig, values) == ORIGINAL_S3GEN
+
+    @pytest.mark.parametrize(
+        "change", [{"schedule": "linear"}, {"mean_flow": 1}, {"guidance": "much"}]
+    )
+    def test_wrong_values_are_refused(self, change: dict[str, Any]) -> None:
+        values = {**dataclasses.asdict(TURBO.s3gen.estimator), **change}
+        with pytest.raises(ModelFolderError, match=next(iter(change))):
+            from_dict(EstimatorConfig, values)
 
 
 class TestModel:

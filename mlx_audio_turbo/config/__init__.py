@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..errors import ModelFolderError, OptionError
+from ..errors import ModelFolderError
 from .parsing import from_dict, to_dict
+from .quantization import QUANTIZATION_BITS as QUANTIZATION_BITS
+from .quantization import QUANTIZATION_GROUPS as QUANTIZATION_GROUPS
+from .quantization import Quantization as Quantization
 
 SAMPLE_RATE = 24_000
 """Samples per second of everything that S3Gen and the vocoder see and make."""
@@ -27,6 +30,8 @@ SPEECH_CODES = 6561
 """Ids below this are speech; at and above stand the special tokens of T3."""
 START_SPEECH = 6561
 STOP_SPEECH = 6562
+SCHEDULES = ("uniform", "cosine")
+"""Names of the times of the flow's solver."""
 SILENCE = 4299
 """The token of silence."""
 
@@ -159,7 +164,16 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """Causal U-Net that estimates the mean velocity."""
+    """Causal U-Net that estimates the velocity of the flow, and how the flow is solved.
+
+    The last three have defaults, those of folders of version 0.1, which lack them.
+
+    steps: of the solver.
+    schedule: the times between them, one of ``SCHEDULES``.
+    guidance: rate of classifier-free guidance; None: none.
+    mean_flow: whether the estimator is given both times of a step, the mean velocity between
+        which it estimates. Otherwise it is given the first.
+    """
 
     channels: int
     heads: int
@@ -167,6 +181,16 @@ class EstimatorConfig:
     blocks: int
     mid_blocks: int
     steps: int
+    schedule: str = "uniform"
+    guidance: float | None = None
+    mean_flow: bool = True
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ModelFolderError(
+                f"the estimator's schedule in config.json is {self.schedule!r}, not "
+                f"{' or '.join(SCHEDULES)}; convert the model again"
+            )
 
     @property
     def time_embedding(self) -> int:
@@ -275,34 +299,6 @@ NETWORKS = ("t3", "s3_tokenizer", "voice_encoder", "campplus", "s3gen", "hift")
 """The fields of :class:`ModelConfig` that stand under ``"architecture"`` in ``config.json``."""
 SECTIONS = ("reference_clip", "text", "rendering", "generation")
 """The other fields, each a key of ``config.json`` itself."""
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """How the Linear layers below ``quantized_components`` are stored: MLX's affine groups.
-
-    Each run of ``group_size`` weights of a row shares a scale and a bias; ``bits`` per weight.
-    """
-
-    bits: int
-    group_size: int
-    quantized_components: tuple[str, ...] = ("t3.tfmr.h",)
-
-    def __post_init__(self) -> None:
-        for what, value, known in (
-            ("bits", self.bits, QUANTIZATION_BITS),
-            ("group_size", self.group_size, QUANTIZATION_GROUPS),
-        ):
-            if value not in known:
-                raise OptionError(f"{what} is {value}; choose one of {', '.join(map(str, known))}")
-
-    def covers(self, name: str) -> bool:
-        """Whether a layer or tensor lies in a part that is quantised."""
-        return any(name.startswith(f"{part}.") for part in self.quantized_components)
-
-
-QUANTIZATION_BITS = (4, 6, 8)
-QUANTIZATION_GROUPS = (32, 64, 128)
 
 
 def from_json(values: Mapping[str, Any], *, absent: ModelConfig) -> ModelConfig:

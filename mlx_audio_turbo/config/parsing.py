@@ -16,17 +16,19 @@ _MAY_BE_ZERO = ("closing_silence", "stop_text")
 
 
 def from_dict(kind: type[_Config], values: Mapping[str, Any], *, where: str = "config") -> _Config:
-    """Build a configuration dataclass from parsed JSON.
+    """Build a configuration dataclass from parsed JSON. A field with a default may be absent.
 
     Raises:
         ModelFolderError: a key is unknown, missing, or of the wrong type.
     """
     types_of = typing.get_type_hints(kind)
-    hints = {each.name: types_of[each.name] for each in dataclasses.fields(typing.cast(Any, kind))}
+    fields_of = dataclasses.fields(typing.cast(Any, kind))
+    hints = {each.name: types_of[each.name] for each in fields_of}
+    needed = {each.name for each in fields_of if each.default is dataclasses.MISSING}
     if not isinstance(values, Mapping):
         raise ModelFolderError(f"{where} is not an object in config.json; convert the model again")
     unknown = sorted(set(values) - set(hints))
-    missing = sorted(set(hints) - set(values))
+    missing = sorted(needed - set(values))
     if unknown or missing:
         parts = [f"unknown {', '.join(unknown)}"] if unknown else []
         parts += [f"missing {', '.join(missing)}"] if missing else []
@@ -55,6 +57,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ModelFolderError(f"{where} in config.json is {value!r}, not a number")
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ModelFolderError(f"{where} in config.json is {value!r}, not true or false")
         return value
     if hint is str:
         if not isinstance(value, str):

@@ -1,8 +1,8 @@
-"""The estimator of the mean velocity: a causal U-Net over mel frames, all at one rate.
+"""The estimator of the velocity: a causal U-Net over mel frames, all at one rate.
 
 One level down, several in the middle, one up. A level is a causal residual block, conditioned on
 the time, and transformer blocks that attend to all frames. Reference: chatterbox's
-``s3gen/decoder.py``, after Matcha-TTS (Mehta et al., 2023); the two times are those of mean flows
+``s3gen/decoder.py``, after Matcha-TTS (Mehta et al., 2023); the second time is that of mean flows
 (Geng et al., 2025).
 
 Dimensions: B batch, T frames, M mel channels, C channels, E time embedding (4C), H heads, D head
@@ -161,14 +161,17 @@ class Level(nn.Module):
 
 
 class Estimator(nn.Module):
-    """The mean velocity of mel frames between two times of the flow."""
+    """The velocity of mel frames: the mean between two times of the flow, or that at the first."""
 
     def __init__(self, mels: int, config: EstimatorConfig):
         super().__init__()
         channels, inputs = config.channels, 4 * mels
         self._inputs = inputs
         self.time_mlp = TimeMLP(inputs, config.time_embedding)
-        self.time_mixer = nn.Linear(2 * config.time_embedding, config.time_embedding, bias=False)
+        self._mean_flow = config.mean_flow
+        if config.mean_flow:
+            size = config.time_embedding
+            self.time_mixer = nn.Linear(2 * size, size, bias=False)
         self.down = Level(inputs, config)
         self.down_conv = causal_conv(channels, channels)
         self.mid = [Level(channels, config) for _ in range(config.mid_blocks)]
@@ -209,6 +212,8 @@ class Estimator(nn.Module):
         return self.final_proj(self.final_block(self.up_conv(x))).astype(mx.float32)
 
     def _time(self, t: float, r: float) -> mx.array:
-        """The embedding of the two times (1, E), float32, input of each residual block."""
+        """The embedding of the time, or of both times, (1, E), float32: input of each level."""
+        if not self._mean_flow:
+            return ops.mish(self.time_mlp(time_sinusoids((t,), self._inputs)))
         both = self.time_mlp(time_sinusoids((t, r), self._inputs))
         return ops.mish(self.time_mixer(both.reshape(1, -1)))

@@ -15,7 +15,7 @@ from ..config import FRAMES_PER_TOKEN, S3GenConfig
 from ..ops.layers import length_mask
 from .conformer import UpsampleConformerEncoder
 from .estimator import Estimator
-from .solver import solve, uniform_times
+from .solver import SCHEDULES, guided, solve
 
 
 class TokenToMel(nn.Module):
@@ -24,7 +24,8 @@ class TokenToMel(nn.Module):
     def __init__(self, config: S3GenConfig):
         super().__init__()
         self._mels = config.mels
-        self._times = uniform_times(config.estimator.steps)
+        self._times = SCHEDULES[config.estimator.schedule](config.estimator.steps)
+        self._guidance = config.estimator.guidance
         self._lookahead = config.encoder.lookahead
         self.input_embedding = nn.Embedding(config.vocabulary, config.encoder.width)
         self.speaker_projection = nn.Linear(config.speaker_embedding, config.mels)
@@ -74,11 +75,19 @@ class TokenToMel(nn.Module):
         rest = mu.shape[1] - prompt_mel.shape[1]
         condition = mx.pad(prompt_mel, [(0, 0), (0, rest), (0, 0)])
 
+        if self._guidance is not None:  # rows without mu, speaker and condition
+            mu, speaker, condition = (
+                mx.concatenate([y, mx.zeros_like(y)]) for y in (mu, speaker, condition)
+            )
+            lengths = None if lengths is None else mx.concatenate([lengths, lengths])
+
         def velocity(x: mx.array, t: float, r: float) -> mx.array:
             return self.estimator(
                 x, mu=mu, speaker=speaker, condition=condition, t=t, r=r, lengths=lengths
             )
 
+        if self._guidance is not None:
+            return solve(guided(velocity, self._guidance), noise, self._times)
         return solve(velocity, noise, self._times)
 
     def __call__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,13 +72,16 @@ def load_network(
     *,
     source_prefix: str = "",
     target_prefix: str = "",
+    left_out: Collection[str] = (),
 ) -> None:
     """Fill ``module`` from an upstream file through the converter's own rules, strictly.
 
-    Only the tensors under ``source_prefix`` are looked at; targets lose ``target_prefix``.
+    Only the tensors under ``source_prefix`` and not ``left_out`` are read; targets lose
+    ``target_prefix``.
     """
     with safe_open(path, "np") as file:
         names = [name for name in file.keys() if name.startswith(source_prefix)]  # noqa: SIM118
+        names = [name for name in names if name not in left_out]
         shapes = {
             target_prefix + name: tuple(array.shape)
             for name, array in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))

@@ -8,22 +8,30 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
+from mlx_audio_turbo.config import S3GenConfig
 from mlx_audio_turbo.s3gen.model import TokenToMel
 from mlx_audio_turbo_convert.mapping.s3gen import RULES
 
 from ..rows import Row, relative
 from .context import Context, load_network
 
+MIXER = "flow.decoder.estimator.time_embed_mixer.weight"
 
-def build(context: Context) -> TokenToMel:
-    """Our network with the checkpoint's weights, float32."""
-    network = TokenToMel(context.config.s3gen)
+
+def build(context: Context, config: S3GenConfig | None = None) -> TokenToMel:
+    """Our network with the checkpoint's weights, float32; of other settings, where given.
+
+    An estimator of one time has no mixer: the checkpoint's is left out.
+    """
+    config = config or context.config.s3gen
+    network = TokenToMel(config)
     load_network(
         network,
         RULES,
         context.checkpoint / "s3gen_meanflow.safetensors",
         source_prefix="flow.",
         target_prefix="s3gen.flow.",
+        left_out=() if config.estimator.mean_flow else (MIXER,),
     )
     return network
 

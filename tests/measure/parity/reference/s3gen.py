@@ -21,8 +21,14 @@ from .context import Context
 PREFIX = "flow."
 
 
-def build(context: Context) -> CausalMaskedDiffWithXvec:
-    """The reference's module in the checkpoint's sizes, with its weights."""
+MIXER = f"{PREFIX}decoder.estimator.time_embed_mixer."
+
+
+def build(context: Context, *, meanflow: bool = True) -> CausalMaskedDiffWithXvec:
+    """The reference's module in the checkpoint's sizes, with its weights.
+
+    Without ``meanflow`` it is the original's: the same weights but for the mixer of the two times.
+    """
     sizes = context.architecture["s3gen"]
     flow = CausalMaskedDiffWithXvec(
         input_size=sizes["encoder"]["width"],
@@ -34,13 +40,13 @@ def build(context: Context) -> CausalMaskedDiffWithXvec:
         decoder=flow_matching.CausalConditionalCFM(
             spk_emb_dim=sizes["mels"],
             cfm_params=CFM_PARAMS,
-            estimator=_estimator(sizes["mels"], **sizes["estimator"]),
+            estimator=_estimator(sizes["mels"], sizes["estimator"], meanflow=meanflow),
         ),
     )
     weights = {
         name[len(PREFIX) :]: value
         for name, value in context.weights("s3gen_meanflow.safetensors").items()
-        if name.startswith(PREFIX)
+        if name.startswith(PREFIX) and (meanflow or not name.startswith(MIXER))
     }
     flow.load_state_dict(weights, strict=True)
     return flow.eval()
@@ -72,29 +78,19 @@ def _encoder(
     return encoder
 
 
-def _estimator(
-    mels: int,
-    *,
-    channels: int,
-    heads: int,
-    head_dim: int,
-    blocks: int,
-    mid_blocks: int,
-    steps: int,
-) -> ConditionalDecoder:
-    assert steps == 2
+def _estimator(mels: int, sizes: dict[str, int], *, meanflow: bool) -> ConditionalDecoder:
     return ConditionalDecoder(
         in_channels=4 * mels,
         out_channels=mels,
         causal=True,
-        channels=[channels],
+        channels=[sizes["channels"]],
         dropout=0.0,
-        attention_head_dim=head_dim,
-        n_blocks=blocks,
-        num_mid_blocks=mid_blocks,
-        num_heads=heads,
+        attention_head_dim=sizes["head_dim"],
+        n_blocks=sizes["blocks"],
+        num_mid_blocks=sizes["mid_blocks"],
+        num_heads=sizes["heads"],
         act_fn="gelu",
-        meanflow=True,
+        meanflow=meanflow,
     )
 
 
@@ -106,16 +102,18 @@ def mel(
     prompt_mel: np.ndarray,
     x_vector: np.ndarray,
     noise: np.ndarray,
+    meanflow: bool = True,
 ) -> np.ndarray:
     """Mel (1, 2T, M) of ``tokens`` (1, T) as the reference's ``flow_inference`` calls for it.
 
     ``noise`` (1, 2 (P + T), M) takes the place of its draws: of the first, over the whole length,
-    only the prompt's part lives on; the second is the speech's part.
+    only the prompt's part lives on; the second is the speech's part. The original draws once.
     """
     known = prompt_mel.shape[1]
     drawn = torch.from_numpy(noise).transpose(1, 2).contiguous()
     first = drawn.clone()
-    first[..., known:] = 100.0  # what must be overwritten
+    if meanflow:
+        first[..., known:] = 100.0  # what must be overwritten
     with (
         mock.patch.object(torch, "randn_like", lambda like: first.clone()),
         mock.patch.object(flow_matching, "tqdm", lambda steps, **_: steps),
@@ -130,9 +128,9 @@ def mel(
             prompt_feat_len=None,
             embedding=torch.from_numpy(x_vector),
             finalize=True,
-            n_timesteps=2,
-            noised_mels=drawn[..., known:],
-            meanflow=True,
+            n_timesteps=2 if meanflow else 10,
+            noised_mels=drawn[..., known:] if meanflow else None,
+            meanflow=meanflow,
         )
     return out.transpose(1, 2).contiguous().numpy()
 
