@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         VoiceError,
     )
     from .models.turbo import ChatterboxTurbo
+    from .models.voice_conversion import VoiceConverter
     from .options import ChunkOptions, PauseOptions, TrimOptions, WatchdogOptions
     from .plotting import compare
     from .speech import AudioChunk, Speech
@@ -51,6 +52,7 @@ _MODULES = {
         "VoiceError",
     ),
     "models.turbo": ("ChatterboxTurbo",),
+    "models.voice_conversion": ("VoiceConverter",),
     "options": ("ChunkOptions", "PauseOptions", "TrimOptions", "WatchdogOptions"),
     "plotting": ("compare",),
     "speech": ("AudioChunk", "Speech"),
@@ -79,6 +81,7 @@ __all__ = [
     "TrimOptions",
     "TurboError",
     "Voice",
+    "VoiceConverter",
     "VoiceError",
     "VoiceLibrary",
     "Watchdog",

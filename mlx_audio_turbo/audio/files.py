@@ -64,6 +64,23 @@ def load_audio(
     return resample_soxr(samples, part.sample_rate, sample_rate)
 
 
+def load_whole(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndarray:
+    """Read a recording of any length as mono float32 (samples,) at ``sample_rate``.
+
+    Raises:
+        AudioError: no such file, no audio in it, NaN or infinite samples, or silence.
+    """
+    path = user_path(path)
+    if not os.path.exists(path):
+        raise AudioError(f"{path} does not exist; check the path of the recording")
+    with decoders.regular_file(path) as file:
+        read = list(decoders.blocks(file, path))
+    if not read:
+        raise AudioError(f"{path} holds no samples; give another recording")
+    samples = check_samples(np.concatenate([block for _, block in read]), str(path))
+    return resample_soxr(samples, read[0][0], sample_rate)
+
+
 def check_samples(samples: np.ndarray, name: str) -> np.ndarray:
     """Float (samples,) or (samples, channels) as mono float32 (samples,).
 

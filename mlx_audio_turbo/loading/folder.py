@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,15 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
+def load(
+    folder: Path, *, dtype: mx.Dtype | None = None, unused: Collection[str] = ()
+) -> LoadedModel:
     """Read a model folder strictly.
 
     Args:
         dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU, where half
             precision has no fast path.
+        unused: networks to leave out of memory, such as ``"t3"``.
 
     Raises:
         ModelFolderError: a file is absent or damaged; a tensor is missing, extra or misshapen.
@@ -71,7 +74,7 @@ def load(folder: Path, *, dtype: mx.Dtype | None = None) -> LoadedModel:
     blas.load()
     try:
         _check_files(folder)
-        return _load(folder, dtype=dtype)
+        return _load(folder, dtype=dtype, unused=unused)
     except ModelFolderError as error:
         raise hub.with_remedy(error, folder, converted=REMEDY) from None
 
@@ -86,7 +89,7 @@ def _check_files(folder: Path) -> None:
             raise ModelFolderError(f"{folder} has no {name}{whole}; {REMEDY}")
 
 
-def _load(folder: Path, *, dtype: mx.Dtype | None) -> LoadedModel:
+def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> LoadedModel:
     values = _read_config(folder)
     config = from_json(values, absent=TURBO)
     _check_generation(config, folder)
@@ -94,7 +97,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None) -> LoadedModel:
     family = str(values.get("family", values["model_type"]))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
     quantization = _quantization(values, folder)
-    networks = Networks(config, missing=missing)
+    networks = Networks(config, missing={*missing, *unused})
     expanded = quantization is not None and not ops.on_gpu()
     if quantization and not expanded:
         quantize(networks, quantization)

@@ -53,14 +53,15 @@ class S3Gen(nn.Module):
 class Networks(nn.Module):
     """The tree; its parameters are lazy until a folder is loaded into them.
 
-    missing: those of :data:`LISTENERS` that the folder lacks.
+    missing: those of :data:`LISTENERS` that the folder lacks, and ``"t3"`` where it is not used.
     """
 
     def __init__(self, config: ModelConfig, *, missing: Collection[str] = ()):
         super().__init__()
         if "ve" not in missing:
             self.ve = VoiceEncoder(config.voice_encoder)
-        self.t3 = make_t3(config.t3)
+        if "t3" not in missing:
+            self.t3 = make_t3(config.t3)
         self.s3gen = S3Gen(config, missing=missing)
         if "s3tokenizer" not in missing:
             self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)

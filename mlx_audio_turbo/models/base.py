@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,38 @@ from ..text.normalize import normalize_text
 from ..voice import Voice
 from .speaking import Speaking
 from .voice_input import check_voice, encode_clip
+
+
+def open_model(
+    model: str | Path,
+    *,
+    revision: str | None,
+    dtype: mx.Dtype | None,
+    cache_limit: int | None,
+    kinds: Collection[str],
+    unused: Collection[str] = (),
+) -> tuple[LoadedModel, Engine]:
+    """Load a model on the thread of a new engine; the arguments of :meth:`Model.from_pretrained`.
+
+    Args:
+        kinds: the values of ``model_type`` that will do.
+        unused: networks to leave out of memory.
+    """
+    engine = Engine(cache_limit=default_cache_limit() if cache_limit is None else cache_limit)
+    try:
+        loaded = engine.run(
+            lambda: load(catalog.resolve(model, revision=revision), dtype=dtype, unused=unused)
+        )
+        if loaded.model_type not in kinds:
+            raise ModelFolderError(
+                f"{loaded.folder} holds a {loaded.model_type} model, not a {' or '.join(kinds)} "
+                "one; load it with the class of that model, or give another folder"
+            )
+        engine.run(mx.clear_cache)  # the freed buffers of loading fit no later use
+        return loaded, engine
+    except BaseException:
+        engine.close()
+        raise
 
 
 class Model:
@@ -73,19 +105,10 @@ class Model:
             DownloadError: the Hub does not answer or does not know the name.
         """
         name = cls.DEFAULT if model is None else model
-        engine = Engine(cache_limit=default_cache_limit() if cache_limit is None else cache_limit)
-        try:
-            loaded = engine.run(lambda: load(catalog.resolve(name, revision=revision), dtype=dtype))
-            if loaded.model_type != cls.MODEL_TYPE:
-                raise ModelFolderError(
-                    f"{loaded.folder} holds a {loaded.model_type} model, not a {cls.MODEL_TYPE} "
-                    "one; load it with the class of that model, or give another folder"
-                )
-            engine.run(mx.clear_cache)  # the freed buffers of loading fit no later use
-            return cls(loaded, engine)
-        except BaseException:
-            engine.close()
-            raise
+        loaded, engine = open_model(
+            name, revision=revision, dtype=dtype, cache_limit=cache_limit, kinds=(cls.MODEL_TYPE,)
+        )
+        return cls(loaded, engine)
 
     @property
     def config(self) -> ModelConfig:
