@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def load_weights(
         dtype: of the arithmetic.
 
     Raises:
-        ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen or of
-            another type.
+        ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen, of
+            another type, or not finite.
     """
     if not path.is_file():
         raise ModelFolderError(f"{path.parent} has no {path.name}; {REMEDY}")
@@ -65,9 +66,23 @@ def load_weights(
         else:
             array = array.astype(dtype)
         # One by one: what has another precision on disk must not be in memory twice.
-        mx.eval(array)
+        total = array.astype(mx.float32).sum()
+        mx.eval(array, total)
+        if not math.isfinite(total.item()):
+            raise ModelFolderError(_not_finite(path, name, reader, dtype))
         loaded.append((name, array))
     networks.load_weights(loaded, strict=True)
+
+
+def _not_finite(path: Path, name: str, reader: Reader, dtype: mx.Dtype) -> str:
+    """The message for a tensor with values that are not finite in ``dtype``."""
+    stored = mx.array(reader.read(name)) if name in reader.tensors else None
+    kind = str(dtype).rpartition(".")[2]
+    if stored is not None and mx.isfinite(stored.astype(mx.float32)).all().item():
+        return (
+            f"{path}: {name} has values that are too large for {kind}; load it as float32 (dtype)"
+        )
+    return f"{path}: {name} has values that are not finite; the file is damaged: {REMEDY}"
 
 
 def check(reader: Reader, stored: Mapping[str, tuple[int, ...]]) -> None:
