@@ -100,7 +100,7 @@ class VoiceLibrary:
         path = self._path(name)
         if not path.is_file():
             raise VoiceError(self._unknown(name))
-        return _saved(name, path)
+        return _saved(_normal(name), path)
 
     def add(
         self,
@@ -123,7 +123,8 @@ class VoiceLibrary:
         """
         notes = {"created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         if clip is not None:
-            notes |= {"clip": Path(clip).name, "clip_sha256": _sha256(Path(clip))}
+            path = user_path(clip)
+            notes |= {"clip": path.name, "clip_sha256": _sha256(path)}
         return self._write(name, voice, notes | {"consent": consent}, replace=replace)
 
     def remove(self, name: str) -> None:
