@@ -1,4 +1,4 @@
-# Two commands set everything up: `make speak` and `make test`.
+# `make speak` and `make test` set everything up.
 PYTHON ?= python3
 VENV ?= .venv
 REFERENCE_VENV ?= .venv-reference
@@ -7,7 +7,7 @@ TEXT ?= Oh, that is hilarious! [chuckle] Um anyway, we do have a new model in st
 CLIP ?= tests/data/1069-133699-0000.flac
 OUT ?= speech.wav
 
-# The MLX back end: none to choose on a Mac; a CUDA driver's major version; else the CPU.
+# The MLX back end: Metal on a Mac, CUDA by the driver's major version, otherwise the CPU.
 ifeq ($(shell uname -s),Darwin)
 BACKEND ?=
 else
@@ -18,9 +18,9 @@ EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
 .PHONY: speak test check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
-# MODEL chooses a folder, a Hub id, or tiny. Without it: the official model where the Hub answers,
-# and the untrained tiny one, which says so, where it does not. The text goes through the environment,
-# because neither make nor the shell may take quotes and dollars in it for theirs.
+# MODEL is a folder, a Hub id, or tiny. Without it: the official model if the Hub answers, otherwise
+# the untrained tiny one, which says so. The text goes through the environment, so that neither make
+# nor the shell interprets quotes and dollars in it.
 speak: export SPOKEN = $(value TEXT)
 speak: $(VENV)/.installed
 	@model="$(MODEL)"; \
@@ -59,7 +59,7 @@ parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 goldens: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 	$(VENV)/bin/python -m tests.measure.parity --reference $(REFERENCE_VENV)/bin/python --goldens
 
-# The parts of the pages that are made from the code.
+# The generated parts of the docs.
 docs: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.docs_tree
 	$(VENV)/bin/python -m tests.api_page
@@ -82,7 +82,7 @@ else
 	$(VENV)/bin/python -m tests.measure.peers.against $(AGAINST) $(if $(MODEL),--model "$(MODEL)")
 endif
 
-# All that is asked of the model's speed, beside its peers: makes docs/performance.md anew.
+# Every figure of speed, beside other implementations; rewrites docs/performance.md.
 benchmark-peers: export REFERENCE_PYTHON = $(abspath $(REFERENCE_VENV))/bin/python
 benchmark-peers: export MLX_AUDIO_PYTHON = $(abspath $(MLX_AUDIO_VENV))/bin/python
 benchmark-peers: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed $(MLX_AUDIO_VENV)/.installed
@@ -102,7 +102,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 comma := ,
 
 # The PyTorch reference pins versions that clash with ours, so it lives apart. The wheel of
-# torchaudio wants CUDA; its Python parts (resampling, filter banks) run without its libraries.
+# torchaudio needs CUDA; its Python parts (resampling, filter banks) run without its libraries.
 $(REFERENCE_VENV)/.installed:
 	$(PYTHON) -m venv $(REFERENCE_VENV)
 	$(REFERENCE_VENV)/bin/python -m pip install --quiet torch==2.13.0

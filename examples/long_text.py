@@ -1,4 +1,4 @@
-"""A chapter, segment by segment, in no more memory than a sentence needs:
+"""A chapter, segment by segment, in the memory of one segment:
 
 python examples/long_text.py CLIP [MODEL] [TEXT_FILE]
 """

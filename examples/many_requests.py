@@ -1,7 +1,7 @@
 """One model, many requests at once, from asyncio: python examples/many_requests.py CLIP [MODEL]
 
-The model works on a thread of its own and takes requests in turn, step by step, so any number of
-threads or coroutines may call it; voices, seeds and audio never mix.
+The model works on its own thread and takes requests in turn, one step at a time. Any number of
+threads or coroutines may call it.
 """
 
 import asyncio

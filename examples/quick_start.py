@@ -6,7 +6,7 @@ from mlx_audio_turbo import ChatterboxTurbo
 
 clip, model_name = [*sys.argv[1:], "ResembleAI/chatterbox-turbo"][:2]
 
-model = ChatterboxTurbo.from_pretrained(model_name)  # "tiny" needs no network, and speaks noise
+model = ChatterboxTurbo.from_pretrained(model_name)  # "tiny" needs no network; it makes noise
 speech = model.generate(
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",
     ref_audio=clip,

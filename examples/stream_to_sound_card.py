@@ -1,4 +1,4 @@
-"""Sound while the text is still being spoken (pip install sounddevice):
+"""Play audio while the rest is generated (pip install sounddevice):
 
 python examples/stream_to_sound_card.py CLIP [MODEL] [--dry-run]
 """
@@ -30,8 +30,8 @@ for chunk in model.stream("It speaks before it knows how the sentence ends.", vo
     if card:
         if chunk.index == 0:
             card.start()
-        card.write(chunk.audio[:, None])  # waits where the card is not ready for more
+        card.write(chunk.audio[:, None])  # waits until the card can take it
 if card:
-    # Stopping drops on some systems what is ready to be played: let that be silence.
+    # On some systems stopping discards buffered audio: end with silence.
     card.write(np.zeros((7_200, 1), np.float32))
     card.stop()

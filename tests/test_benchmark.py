@@ -14,7 +14,7 @@ from mlx_audio_turbo import ops
 from mlx_audio_turbo.benchmark import __main__ as command
 from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
-from mlx_audio_turbo.benchmark.plot import draw
+from mlx_audio_turbo.benchmark.plot import save_plot
 from mlx_audio_turbo.benchmark.workload import clip, workload
 from mlx_audio_turbo.config import SILENCE, SPEECH_CODES
 from mlx_audio_turbo.errors import OptionError
@@ -140,7 +140,7 @@ def test_lengths_run_in_processes_of_their_own(tmp_path: Path) -> None:
     found = by_length("tiny", [1.2, 1])
     assert [run["seconds"] for run in found] == [1, 1.2]
     assert len(lines(found).splitlines()) == 3
-    draw(found, tmp_path / "plot.png")
+    save_plot(found, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(OptionError, match="no model folder"):
         by_length("no such folder", [1])

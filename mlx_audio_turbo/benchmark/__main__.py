@@ -76,7 +76,7 @@ def _run(args: argparse.Namespace) -> None:
         check_image(args.plot)
     from . import report, runs
     from .lengths import by_length, lines
-    from .plot import draw
+    from .plot import save_plot
 
     if args.brief:
         figures = runs.brief(args.model, args.seconds)
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.lengths:
         figures["lengths"] = by_length(args.model, args.lengths)
     if args.plot:
-        draw(figures["lengths"], args.plot)
+        save_plot(figures["lengths"], args.plot)
     if args.json:
         print(json.dumps(figures, indent=2, ensure_ascii=False))
         return

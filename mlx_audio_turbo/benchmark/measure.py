@@ -131,13 +131,13 @@ def decode(
     )
     decoder = Decoder(t3, options=SamplingOptions(), stop=False)
     decoder.add(request)
-    first, drawn = 0.0, 0
+    first, sampled = 0.0, 0
     while (token := dict(decoder.step()).get(0)) is not None:
-        first, drawn = first or time.perf_counter(), drawn + 1
-        if drawn == request.max_tokens:
+        first, sampled = first or time.perf_counter(), sampled + 1
+        if sampled == request.max_tokens:
             break
     seconds = time.perf_counter() - first
-    assert drawn == request.max_tokens, f"{drawn} tokens, the last {token}"
+    assert sampled == request.max_tokens, f"{sampled} tokens, the last {token}"
     return {"T3 prefill": [first - started], "T3 decode": [seconds]}
 
 

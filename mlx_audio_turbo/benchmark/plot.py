@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ExtraError
 
 
-def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
+def save_plot(runs: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the plot of what ``by_length`` gave.
 
     Raises:

@@ -101,9 +101,9 @@ def stream_rows(model: ChatterboxTurbo, sizes: tuple[int, ...], count: int = 120
     tokens = np.random.default_rng(5).integers(0, 6561, count).tolist()
 
     def speak(chunks: ChunkOptions | None) -> list[np.ndarray]:
-        s3gen, draws = model._networks.s3gen, NoiseSource(mx.random.key(6))
+        s3gen, noise = model._networks.s3gen, NoiseSource(mx.random.key(6))
         renderer = TokenToWav(
-            s3gen, voice, draws, TURBO.rendering, window=chunks.window if chunks else 0
+            s3gen, voice, noise, TURBO.rendering, window=chunks.window if chunks else 0
         )
         out, chunk = [], 0
         while chunks and tokens_due(chunk, chunks) < count:

@@ -14,7 +14,7 @@ class Random(Protocol):
     def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray: ...
 
 
-def draws(context: Random, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def random_numbers(context: Random, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Start phases (1, sines) in radians, 0 for the fundamental, and noise (1, samples, sines)."""
     phases = context.random(1, SINES, seed=401, scale=1.5)
     phases[:, 0] = 0

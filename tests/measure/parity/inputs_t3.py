@@ -1,4 +1,4 @@
-"""What both sides feed to T3: pure numpy, drawn from seeds."""
+"""The inputs of T3 on both sides: pure numpy, from seeds."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Sequence:
 
 def sequence(sizes: Mapping[str, Any], *, small: bool) -> Sequence:
     """The utterance for a T3 of ``sizes`` (the fields of T3Config)."""
-    draw = np.random.default_rng(11)
-    speaker = draw.standard_normal(sizes["speaker_embedding"]).astype(np.float32)
+    rng = np.random.default_rng(11)
+    speaker = rng.standard_normal(sizes["speaker_embedding"]).astype(np.float32)
     return Sequence(
         speaker=speaker / np.linalg.norm(speaker),
-        prompt=draw.integers(0, START_SPEECH, sizes["prompt_tokens"]),
-        text=draw.integers(0, sizes["text_vocabulary"], 40),
-        forced=draw.integers(0, START_SPEECH, 12 if small else 200),
+        prompt=rng.integers(0, START_SPEECH, sizes["prompt_tokens"]),
+        text=rng.integers(0, sizes["text_vocabulary"], 40),
+        forced=rng.integers(0, START_SPEECH, 12 if small else 200),
         greedy=40 if small else 200,
     )
 
@@ -59,7 +59,7 @@ def thin(x: np.ndarray, *, small: bool) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Setting:
-    """The reference's names for how to draw; ``cases`` logit vectors are tried with it.
+    """The sampling options, by the reference's names, and the number of logit vectors to try.
 
     tied: the logits are multiples of 1/8, so that many of them are equal.
     """
@@ -91,18 +91,18 @@ def logit_cases(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Logits (V,) of many spreads, with a history of ids (n,) that holds likely ones.
 
-    Every fifth history is the start token alone, as at the first draw.
+    Every fifth history is the start token alone, as at the first rng.
     """
-    draw = np.random.default_rng((7, setting))
+    rng = np.random.default_rng((7, setting))
     cases, tied = SETTINGS[setting].cases, SETTINGS[setting].tied
     for case in range(min(cases, 2) if small else cases):
-        spread, centre = draw.uniform(0.5, 5), draw.uniform(-3, 3)
-        logits = draw.standard_normal(vocabulary) * spread + centre
+        spread, centre = rng.uniform(0.5, 5), rng.uniform(-3, 3)
+        logits = rng.standard_normal(vocabulary) * spread + centre
         if tied:
             logits = np.round(logits * 8) / 8
-        history = draw.integers(0, vocabulary - 1, draw.integers(1, 400))
+        history = rng.integers(0, vocabulary - 1, rng.integers(1, 400))
         likely = np.argsort(logits)[-20:]
-        history = np.concatenate([history, draw.choice(likely, 5)])
+        history = np.concatenate([history, rng.choice(likely, 5)])
         if case % 5 == 0:
             history = np.array([START_SPEECH])
         yield logits.astype(np.float32), history

@@ -1,6 +1,6 @@
-"""Weights of a checkpoint that no file holds: each tensor is drawn from a seed and its own name.
+"""Weights of a checkpoint that no file holds: each tensor follows from a seed and its own name.
 
-Pure numpy, so that the reference's side and ours draw the very same values.
+Pure numpy, so that the reference's side and ours compute the same values.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import numpy as np
 Shapes = dict[str, tuple[int, ...]]
 
 
-def draw(name: str, shape: tuple[int, ...], *, seed: int, scale: float | None = None) -> np.ndarray:
+def tensor(
+    name: str, shape: tuple[int, ...], *, seed: int, scale: float | None = None
+) -> np.ndarray:
     """Normal float32 values for the upstream tensor ``name``.
 
-    Vectors stray by 0.1 from 1 (norm gains) or 0 (biases), so that none is an identity; matrices
-    keep the variance of what they are fed unless ``scale`` gives their deviation.
+    Vectors differ by about 0.1 from 1 (norm gains) or 0 (biases), so that none is an identity.
+    Matrices keep the variance of their input unless ``scale`` gives their deviation.
     """
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     generator = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "little")))
@@ -69,6 +71,6 @@ def t3_weights(sizes: Mapping[str, Any], *, seed: int) -> dict[str, np.ndarray]:
     """A T3 whose every parameter matters and whose logits have a trained model's spread."""
     scales = _T3_SCALES | {"speech_head.weight": 3 * sizes["width"] ** -0.5}
     return {
-        name: draw(name, shape, seed=seed, scale=scales.get(name))
+        name: tensor(name, shape, seed=seed, scale=scales.get(name))
         for name, shape in t3_shapes(sizes).items()
     }

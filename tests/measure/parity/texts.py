@@ -35,14 +35,14 @@ def generate_texts(count: int, *, seed: int = 0) -> list[str]:
 
     None is empty or of spaces only: there ours differs from the reference on purpose.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     texts: list[str] = []
     while len(texts) < count:
-        text = draw.choice(["", "", "", " ", "“", "'"])
-        for _ in range(draw.randint(1, 40)):
-            text += draw.choice(draw.choice(_KINDS)) + draw.choice(_SPACES)
-        if draw.random() < 0.1:
-            text += "".join(chr(draw.randrange(0x20, 0xD800)) for _ in range(20))
+        text = rng.choice(["", "", "", " ", "“", "'"])
+        for _ in range(rng.randint(1, 40)):
+            text += rng.choice(rng.choice(_KINDS)) + rng.choice(_SPACES)
+        if rng.random() < 0.1:
+            text += "".join(chr(rng.randrange(0x20, 0xD800)) for _ in range(20))
         if text.split():
             texts.append(text)
     return texts

@@ -1,8 +1,8 @@
-"""``make benchmark-peers``: every figure that is asked of the model's speed, in one run.
+"""``make benchmark-peers``: every figure of the model's speed, in one run.
 
 Runs this package beside the PyTorch reference and mlx-audio 0.6.2 on the same weights, prints each
-figure with its bound, and writes docs/performance.md with its plot. Wants a quiet machine, and on
-two cores about twelve minutes. Exits with 1 when a figure misses its bound.
+figure with its bound, and writes docs/performance.md with its plot. Needs an idle machine; on
+two cores it takes about twelve minutes. Exits with 1 when a figure misses its bound.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
 from mlx_audio_turbo.benchmark.measure import Times
-from mlx_audio_turbo.benchmark.plot import draw
+from mlx_audio_turbo.benchmark.plot import save_plot
 from mlx_audio_turbo.benchmark.report import STAGES, medians
 from mlx_audio_turbo.benchmark.workload import Workload, workload
 from mlx_audio_turbo.loading.catalog import resolve
@@ -84,7 +84,7 @@ class Outcome:
     nano: str = ""
 
     def rows(self) -> list[Row]:
-        """Every figure that is asked for."""
+        """Every figure with its bound."""
         return [
             Row(what, unit, bound, aim, self.reached.get(key), upward)
             for key, (what, unit, bound, aim, upward) in ASKED.items()
@@ -180,7 +180,7 @@ class Bench:
 
 
 def document(outcome: Outcome, repeats: int) -> str:
-    """The part of docs/performance.md that is made anew."""
+    """The generated part of docs/performance.md."""
     titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
     there = [name for name in titles if name in outcome.times]
     cells = [["seconds", *(titles[name] for name in there)]]
@@ -220,7 +220,7 @@ def document(outcome: Outcome, repeats: int) -> str:
 
 
 def short(outcome: Outcome) -> str:
-    """The part of README.md that is made anew: each implementation in a row."""
+    """The generated part of README.md: a row for each implementation."""
     kept, reached = outcome.times, outcome.reached
     titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
     rows = [
@@ -258,8 +258,8 @@ def write(path: Path, begin: str, end: str, text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make benchmark-peers", description=__doc__)
     parser.add_argument("--work", type=Path, default=ROOT / ".parity", help="%(default)s")
-    parser.add_argument("--checkpoint", type=Path, help="Turbo, upstream layout; drawn by default")
-    parser.add_argument("--nano", type=Path, help="Nano, upstream layout; drawn by default")
+    parser.add_argument("--checkpoint", type=Path, help="Turbo, upstream layout; random by default")
+    parser.add_argument("--nano", type=Path, help="Nano, upstream layout; random by default")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (5)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
@@ -297,7 +297,7 @@ def main() -> int:
         write(DOCUMENT, BEGIN, END, document(outcome, args.repeats))
         write(README, *README_MARKS, short(outcome))
         if outcome.lengths:
-            draw(outcome.lengths, PLOT)
+            save_plot(outcome.lengths, PLOT)
     return 0 if all(row.passed for row in outcome.rows()) else 1
 
 

@@ -49,7 +49,7 @@ def beside(
 ) -> tuple[Times, Times, dict[str, str]]:
     """Ours and a peer's times in turn, and what the peer runs.
 
-    A slow peer is measured once and alone, so that ours are as often as asked.
+    A slow peer is measured once, alone.
     """
     with peer(name, checkpoint, utterance) as other:
         if name in SCALED:

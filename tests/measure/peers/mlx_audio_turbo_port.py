@@ -168,7 +168,7 @@ class Port:
 
 
 def bind(library: str) -> str:
-    """Give MLX the BLAS ``library``; tells what came of it."""
+    """Give MLX the BLAS ``library``; returns its description."""
     os.environ["MLX_AUDIO_TURBO_BLAS"] = library
     package = types.ModuleType("ours")  # the module alone, without its own package's imports
     package.__path__ = [str(LIBRARY / "ops")]

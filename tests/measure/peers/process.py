@@ -75,14 +75,14 @@ class Peer:
         if kind.same_blas and library:
             command += ["--blas", library]
         self.title = kind.title
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._messages = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._messages,
         )
         self.versions: dict[str, str] = self._answer()["versions"]
 
@@ -99,15 +99,15 @@ class Peer:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
-        self._said.close()
+        self._messages.close()
 
     def _answer(self) -> dict:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            self._said.seek(0)
-            last = (self._said.read().strip() or "no word").splitlines()[-1]
+            self._messages.seek(0)
+            last = (self._messages.read().strip() or "no message").splitlines()[-1]
             raise OptionError(f"the {self.title} ended with code {code}: {last}")
         return json.loads(line)
 
@@ -136,7 +136,7 @@ class Peer:
         """Times of ``tokens`` behind as many, scaled up as if cost grew with length alone.
 
         For peers too slow to wait for. Attention grows faster than that, so the figure flatters
-        the peer. The first request, which warms up, is thrown away.
+        the peer. The first request, which warms up, is not counted.
         """
         self.utterance(2, 4, 4, 4)
         few = self.utterance(tokens, tokens, tokens, tokens)

@@ -1,4 +1,4 @@
-"""Figures with what is asked of them, as tables."""
+"""Figures with their bounds, as tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """A figure with what is asked of it: ``bound`` at least, ``aim`` if it can be had.
+    """A figure with its ``bound``, and an ``aim`` beyond it.
 
     reached: None where it could not be measured.
     upward: more is better.

@@ -33,10 +33,10 @@ def tokens_together(t3: TurboT3, utterance: Workload, *, rows: int, tokens: int)
             )
         )
     decoder.step()
-    started, drawn = time.perf_counter(), 0
+    started, sampled = time.perf_counter(), 0
     for _ in range(tokens - 1):
-        drawn += sum(token is not None for _, token in decoder.step())
-    return drawn / (time.perf_counter() - started)
+        sampled += sum(token is not None for _, token in decoder.step())
+    return sampled / (time.perf_counter() - started)
 
 
 def together(loaded: LoadedModel, utterance: Workload, *, rows: int = 8) -> float:

@@ -51,7 +51,7 @@ def soak(model: ChatterboxTurbo, voice: Voice, *, generations: int, threads: int
     for number in range(generations):
         work.put(number)
     memory: list[int] = []
-    heard: dict[tuple[int, int], bytes] = {}
+    received: dict[tuple[int, int], bytes] = {}
     errors: list[BaseException] = []
 
     def speak() -> None:
@@ -63,7 +63,7 @@ def soak(model: ChatterboxTurbo, voice: Voice, *, generations: int, threads: int
                 if number % 3:
                     speech = model.generate(TEXTS[text], **options)  # type: ignore[arg-type]
                     assert len(speech.audio) == 960 * (len(speech.tokens) + 3)
-                    assert heard.setdefault((text, who), speech.audio.tobytes()) == (
+                    assert received.setdefault((text, who), speech.audio.tobytes()) == (
                         speech.audio.tobytes()
                     )
                 else:

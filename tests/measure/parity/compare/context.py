@@ -43,7 +43,7 @@ class Context:
             return dict(file)
 
     def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
-        """The same normal float32 inputs that the reference's side draws."""
+        """The normal float32 inputs of the reference's side."""
         return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
 
     @property

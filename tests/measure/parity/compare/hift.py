@@ -11,7 +11,7 @@ from mlx_audio_turbo.hift.generator import HiFTGenerator, fade_in
 from mlx_audio_turbo.hift.source import phase_offsets
 from mlx_audio_turbo_convert.mapping.hift import RULES
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from ..rows import Row, max_abs, relative, snr
 from .context import Context, load_network
 
@@ -35,7 +35,7 @@ def rows(context: Context) -> Iterator[Row]:
     config = network.config
     mel = mx.array(reference["mel"])
     frames = mel.shape[1]
-    phases, noise = map(mx.array, draws(context, frames))
+    phases, noise = map(mx.array, random_numbers(context, frames))
 
     def excite(f0: np.ndarray) -> mx.array:
         offsets = phase_offsets(

@@ -42,7 +42,7 @@ def rows(context: Context) -> Iterator[Row]:
     everything = mx.array(reference["tokens"])
     prompt = int(reference["prompt"])
     (_, frames, mels), known = reference["mu"].shape, 2 * prompt
-    # The reference's side draws the same.
+    # The reference's side uses the same.
     prompt_mel = mx.array(context.random(1, known, mels, seed=301, scale=2.0) - 5)
     noise = mx.array(context.random(1, frames, mels, seed=302))
     state = mx.array(context.random(1, frames, mels, seed=303))

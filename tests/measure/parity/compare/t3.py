@@ -1,4 +1,4 @@
-"""T3 beside the reference: logits, greedy tokens, the distribution that is drawn from."""
+"""T3 beside the reference: logits, greedy tokens, the distribution of the samples."""
 
 from __future__ import annotations
 
@@ -175,6 +175,6 @@ def _sampling_rows(
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
-    """The distribution that a draw from ``scores`` has, by its definition."""
+    """The distribution of a sample from ``scores``, by definition."""
     weights = np.exp(scores - scores.max())
     return weights / weights.sum()

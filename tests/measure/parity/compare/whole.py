@@ -13,7 +13,7 @@ from mlx_audio_turbo.config import SAMPLES_PER_FRAME, SAMPLES_PER_TOKEN
 from mlx_audio_turbo.synthesis.noise import NoiseSource
 from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from ..rows import Row, max_abs, relative, snr
 from .context import Context
 
@@ -67,7 +67,7 @@ def rows(context: Context) -> Iterator[Row]:
     given = Given(
         mx.random.key(0),
         context.random(1, known + frames, voice.s3gen_prompt_mel.shape[1], seed=502),
-        *draws(context, frames),
+        *random_numbers(context, frames),
     )
     audio = model._engine.run(lambda: _audio(model, voice, given, tokens))[None]
     wrong = abs(audio.shape[1] - SAMPLES_PER_TOKEN * (len(tokens) + 3))

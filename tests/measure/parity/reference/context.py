@@ -51,5 +51,5 @@ class Context:
         return path.name
 
     def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
-        """Normal float32 inputs that both sides can draw."""
+        """Normal float32 inputs, the same on both sides."""
         return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)

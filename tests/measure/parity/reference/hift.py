@@ -11,7 +11,7 @@ from chatterbox.models.s3gen import hifigan, s3gen
 from chatterbox.models.s3gen.f0_predictor import ConvRNNF0Predictor
 from chatterbox.models.s3gen.utils.mel import mel_spectrogram
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from .context import Context
 
 PREFIX = "mel2wav."
@@ -59,7 +59,7 @@ def inference(
     """Samples (1, N) and source (1, 1, N) of ``mel`` (1, mels, frames)."""
 
     def randn_like(x: torch.Tensor) -> torch.Tensor:
-        # The second draw is for a noise branch that nothing reads.
+        # The second random array is for a noise branch that nothing reads.
         wanted = torch.from_numpy(noise).transpose(1, 2)
         return wanted if x.shape == wanted.shape else torch.zeros_like(x)
 
@@ -90,7 +90,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
     module = build(context)
     frames = 40 if context.small else 500
     mel = real_mel(context, frames)
-    audio, source = inference(module, mel, *draws(context, frames))
+    audio, source = inference(module, mel, *random_numbers(context, frames))
     return {
         "mel": mel.transpose(1, 2).numpy(),
         "f0": module.f0_predictor(mel).numpy(),

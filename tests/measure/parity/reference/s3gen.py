@@ -106,12 +106,12 @@ def mel(
 ) -> np.ndarray:
     """Mel (1, 2T, M) of ``tokens`` (1, T) as the reference's ``flow_inference`` calls for it.
 
-    ``noise`` (1, 2 (P + T), M) takes the place of its draws: of the first, over the whole length,
-    only the prompt's part lives on; the second is the speech's part. The original draws once.
+    ``noise`` (1, 2 (P + T), M) replaces its random arrays: the prompt's part of the first, which has
+    the whole length, and the second, which is the speech's part. The original has one array.
     """
     known = prompt_mel.shape[1]
-    drawn = torch.from_numpy(noise).transpose(1, 2).contiguous()
-    first = drawn.clone()
+    noise_tensor = torch.from_numpy(noise).transpose(1, 2).contiguous()
+    first = noise_tensor.clone()
     if meanflow:
         first[..., known:] = 100.0  # what must be overwritten
     with (
@@ -129,7 +129,7 @@ def mel(
             embedding=torch.from_numpy(x_vector),
             finalize=True,
             n_timesteps=2 if meanflow else 10,
-            noised_mels=drawn[..., known:] if meanflow else None,
+            noised_mels=noise_tensor[..., known:] if meanflow else None,
             meanflow=meanflow,
         )
     return out.transpose(1, 2).contiguous().numpy()
@@ -141,8 +141,8 @@ def record(context: Context) -> dict[str, np.ndarray]:
     mels, vocabulary = flow.output_size, flow.vocab_size
     prompt, speech = (16, 24) if context.small else (250, 250)
     frames, known = 2 * (prompt + speech), 2 * prompt
-    draw = np.random.default_rng(300).integers
-    everything = draw(0, vocabulary, (1, prompt + speech)).astype(np.int32)
+    rng = np.random.default_rng(300).integers
+    everything = rng(0, vocabulary, (1, prompt + speech)).astype(np.int32)
     prompt_mel = context.random(1, known, mels, seed=301, scale=2.0) - 5
     noise = context.random(1, frames, mels, seed=302)
     state = context.random(1, frames, mels, seed=303)

@@ -122,7 +122,7 @@ def distributions(vocabulary: int, *, small: bool) -> Iterator[tuple[str, np.nda
 
 
 def record(context: Context) -> dict[str, np.ndarray]:
-    """See the module; Nano's weights are drawn on the spot."""
+    """See the module; Nano's weights are generated here."""
     sizes = context.architecture["t3"]
     arrays: dict[str, np.ndarray] = {}
     model = build(sizes, context.weights(context.t3_file))

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from . import encoders, frontends, hift, s3gen
 from .context import Context
 
 
 def record(context: Context) -> dict[str, np.ndarray]:
-    """The voice of the first clip (arrays without a batch) and audio (1, N) of drawn tokens."""
-    heard = dict(frontends.features(context.clips[0]))
+    """The voice of the first clip (arrays without a batch) and audio (1, N) of random tokens."""
+    features = dict(frontends.features(context.clips[0]))
     weights = context.weights("s3gen_meanflow.safetensors")
     sizes = context.architecture
     tokenizer = encoders.s3_tokenizer(sizes["s3_tokenizer"], encoders.under("tokenizer.", weights))
     x_vector = encoders.campplus(encoders.under("speaker_encoder.", weights), sizes["campplus"])(
-        heard["kaldi_fbank"]
+        features["kaldi_fbank"]
     )
     speaker = encoders.voice_encoder(context.weights("ve.safetensors"), sizes["voice_encoder"])(
-        np.ascontiguousarray(heard["voice_mel"])
+        np.ascontiguousarray(features["voice_mel"])
     )
 
     def speak(log_mel: np.ndarray) -> np.ndarray:
@@ -28,10 +28,10 @@ def record(context: Context) -> dict[str, np.ndarray]:
         ids, _ = tokenizer.quantize(mel, torch.tensor([mel.shape[-1]]))
         return ids[0].numpy()
 
-    prompt_tokens = speak(heard["s3_log_mel_prompt"])
+    prompt_tokens = speak(features["s3_log_mel_prompt"])
     # The reference's max_len cuts the features, four frames a token, before they are encoded.
-    t3_tokens = speak(heard["s3_log_mel_voice"][: 4 * sizes["t3"]["prompt_tokens"]])
-    prompt_mel = np.ascontiguousarray(heard["prompt_mel"])
+    t3_tokens = speak(features["s3_log_mel_voice"][: 4 * sizes["t3"]["prompt_tokens"]])
+    prompt_mel = np.ascontiguousarray(features["prompt_mel"])
     if context.small:
         # The voice of a short prompt: the repository keeps few frames.
         prompt_tokens, prompt_mel = prompt_tokens[:16], prompt_mel[:32]
@@ -50,7 +50,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
         x_vector=x_vector[None],
         noise=noise,
     )
-    phases, source_noise = draws(context, frames)
+    phases, source_noise = random_numbers(context, frames)
     audio, _ = hift.inference(
         hift.build(context), torch.from_numpy(mel).transpose(1, 2), phases, source_noise
     )
