@@ -106,8 +106,8 @@ def mel(
 ) -> np.ndarray:
     """Mel (1, 2T, M) of ``tokens`` (1, T) as the reference's ``flow_inference`` calls for it.
 
-    ``noise`` (1, 2 (P + T), M) replaces its random arrays: the prompt's part of the first, which has
-    the whole length, and the second, which is the speech's part. The original has one array.
+    ``noise`` (1, 2 (P + T), M) replaces its random arrays: the prompt's part of the first, which
+    has the whole length, and the second, which is the speech's part. The original has one array.
     """
     known = prompt_mel.shape[1]
     noise_tensor = torch.from_numpy(noise).transpose(1, 2).contiguous()
