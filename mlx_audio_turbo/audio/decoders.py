@@ -144,7 +144,9 @@ def _through_av(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
     av: Any = importlib.import_module("av")
     found = False
     try:
-        with open(path, "rb") as file, av.open(file, metadata_errors="ignore") as container:
+        # By its number here too: FFmpeg would guess the format of one that has a name.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file, av.open(file, metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name} has no sound in it; give a clip of a voice")
             stream = container.streams.audio[0]

@@ -246,13 +246,12 @@ def _finished(folder: Path) -> tuple[dict[int, Finished], int]:
             continue
         try:
             each = Finished(**(_read(notes) or {}))
-            whole = each.sha256 == _sha256(notes.with_suffix(".flac"))
+            if each.sha256 == _sha256(notes.with_suffix(".flac")):
+                finished[int(notes.stem)] = each
+                continue
         except (OSError, TypeError):
-            whole = False
-        if whole:
-            finished[int(notes.stem)] = each
-        else:
-            damaged += 1
+            pass
+        damaged += 1
     return finished, damaged
 
 
