@@ -18,8 +18,8 @@ EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
 .PHONY: speak test check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
-# MODEL is a folder, a Hub id, or tiny. Without it: the official model if the Hub answers, otherwise
-# the untrained tiny one, which says so. The text goes through the environment, so that neither make
+# MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
+# voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the environment, so that neither make
 # nor the shell interprets quotes and dollars in it.
 speak: export SPOKEN = $(value TEXT)
 speak: $(VENV)/.installed
@@ -27,9 +27,10 @@ speak: $(VENV)/.installed
 	if [ -z "$$model" ]; then \
 	  if $(VENV)/bin/python -c "import urllib.request as u; u.urlopen('https://huggingface.co', timeout=5)" 2>/dev/null; \
 	  then model=ResembleAI/chatterbox-turbo; \
-	  else model=tiny; echo "The Hub does not answer: speaking with the untrained model 'tiny'."; fi; \
+	  else model=demo; echo "The Hub does not answer: speaking with the small model 'demo'."; fi; \
 	fi; \
-	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" --ref_audio "$(CLIP)" --text "$$SPOKEN" --output "$(OUT)"
+	if [ "$$model" = demo ]; then set --; else set -- --ref_audio "$(CLIP)"; fi; \
+	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" "$$@" --text "$$SPOKEN" --output "$(OUT)"
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -q

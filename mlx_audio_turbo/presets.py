@@ -27,6 +27,8 @@ PUBLISHED = {
     "nano": "ResembleAI/chatterbox-nano",
 }
 """The Hub repository of each published model, by its short name."""
+BUNDLED = ("demo",)
+"""Trained models that come with the package, in ``assets/``."""
 MADE = ("tiny",)
 """Untrained models that are made on the spot, for tests and a first look."""
 

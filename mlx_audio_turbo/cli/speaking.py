@@ -148,7 +148,8 @@ class Run:
 
             watermark.check_installed()
         if args.voice is not None:
-            return voices.find(args.voice).voice
+            own = catalog.model_voice(args.model, args.voice)
+            return Voice.load(own) if own is not None else voices.find(args.voice).voice
         if args.ref_audio is not None:
             return load_audio(args.ref_audio, sample_rate=SAMPLE_RATE, start=args.ref_start)
         if args.model in (catalog.DEFAULT_MODEL, "tiny"):

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import platformdirs
 
 from ..errors import ModelFolderError
 from ..files.paths import own_folder, user_path
-from ..presets import MADE, PUBLISHED
+from ..presets import BUNDLED, MADE, PUBLISHED
 from .hub import download
 
+VOICES = "voices"
+"""The folder inside a model folder with its voices, each in a file of its name."""
 DEFAULT_MODEL = PUBLISHED["turbo"]
 """The official checkpoint; converted once, then loaded from the cache."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -41,7 +44,8 @@ def resolve(
 ) -> Path:
     """The folder of a model, which may be given by name, Hub id or path.
 
-    Names of ``presets`` (``turbo``, ``tiny``, ...) and their Hub ids are made once in the cache; a
+    ``demo`` comes with the package. Other names of ``presets`` (``turbo``, ``tiny``, ...) and their
+    Hub ids are made once in the cache; a
     folder that is finished is returned as it is; a checkpoint in the upstream layout or of another
     MLX converter, local or on the Hub, is converted once into the cache.
 
@@ -58,6 +62,8 @@ def resolve(
             f"the model is a {type(model).__name__}; give a folder, a Hub id or 'tiny'"
         )
     name = str(model)
+    if name in BUNDLED:
+        return _bundled(name)
     if name in MADE:
         return _make(name, revision=revision, progress=progress)
     folder = user_path(model)
@@ -69,10 +75,21 @@ def resolve(
         if not _HUB_ID.fullmatch(name):
             raise ModelFolderError(
                 f"no model folder at {folder}; give a folder, a Hub id like {DEFAULT_MODEL}, or "
-                f"one of {', '.join((*PUBLISHED, *MADE))}"
+                f"one of {', '.join((*PUBLISHED, *BUNDLED, *MADE))}"
             )
         folder = download(name, revision=revision)
     return folder if _is_finished(folder) else _make(folder, progress=progress)
+
+
+def model_voice(model: str | Path, name: str) -> Path | None:
+    """The file of a voice that comes with a bundled model or a model folder, if there is one."""
+    folder = _bundled(str(model)) if str(model) in BUNDLED else Path(model).expanduser()
+    path = folder / VOICES / f"{name}.safetensors"
+    return path if path.name == f"{name}.safetensors" and path.is_file() else None
+
+
+def _bundled(name: str) -> Path:
+    return Path(str(resources.files("mlx_audio_turbo") / "assets" / name))
 
 
 def _is_finished(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from ..presets import TURBO
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from . import hub
+from .catalog import VOICES
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
 from .weights import REMEDY, load_weights
 
@@ -39,7 +40,8 @@ class LoadedModel:
     expanded: they were made plain again on loading: a CPU has no fast quantised products.
     missing: why the folder lacks a network of ``LISTENERS``, by name; without all three there is
         no new voice.
-    builtin_voice: who speaks when nobody is named; rarely there.
+    builtin_voice: the voice that speaks where none is given; most folders lack it.
+    voices: the files of the voices that come with the model, by name.
     notes: what whoever made the folder wants its users to know.
     """
 
@@ -55,6 +57,7 @@ class LoadedModel:
     expanded: bool
     missing: Mapping[str, str]
     builtin_voice: Voice | None
+    voices: Mapping[str, Path]
     notes: tuple[str, ...]
 
 
@@ -127,6 +130,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         expanded=expanded,
         missing=missing,
         builtin_voice=Voice.load_builtin(voice, family=family) if voice.is_file() else None,
+        voices={path.stem: path for path in sorted((folder / VOICES).glob("*.safetensors"))},
         notes=tuple(map(str, values.get("notes", ()))),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,9 +65,9 @@ def load_weights(
         else:
             array = array.astype(dtype)
         # One by one: what has another precision on disk must not be in memory twice.
-        total = array.astype(mx.float32).sum()
-        mx.eval(array, total)
-        if not math.isfinite(total.item()):
+        finite = mx.isfinite(array.astype(mx.float32).sum())
+        mx.eval(array, finite)
+        if not finite.item():
             raise ModelFolderError(_not_finite(path, name, reader, dtype))
         loaded.append((name, array))
     networks.load_weights(loaded, strict=True)

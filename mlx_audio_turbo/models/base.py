@@ -136,6 +136,22 @@ class Model:
         return self._loaded.builtin_voice
 
     @property
+    def voices(self) -> tuple[str, ...]:
+        """The names of the voices that come with the model; see :meth:`load_voice`."""
+        return tuple(self._loaded.voices)
+
+    def load_voice(self, name: str) -> Voice:
+        """A voice that comes with the model.
+
+        Raises:
+            VoiceError: the model has none of this name.
+        """
+        if name not in self._loaded.voices:
+            known = f"choose one of {', '.join(self.voices)}" if self.voices else "it has none"
+            raise VoiceError(f"the model has no voice {name!r}; {known}")
+        return Voice.load(self._loaded.voices[name])
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """The tags that the model performs in the text, such as ``[laugh]``."""
         return self._loaded.tokenizer.tags
