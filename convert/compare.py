@@ -19,7 +19,6 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.folder import LoadedModel, load
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
-from mlx_audio_turbo.text.normalize import normalize_text
 from mlx_audio_turbo.voice import Voice
 
 from . import card
@@ -102,7 +101,7 @@ def _draw(loaded: LoadedModel, text: str, voice: Voice, key: mx.array, tokens: i
     decoder.add(
         Request(
             id=0,
-            text_ids=mx.array(loaded.tokenizer.encode(normalize_text(text))),
+            text_ids=mx.array(loaded.tokenizer.encode(loaded.tokenizer.normalize(text))),
             prefix=prefill_prefix(t3, _condition(voice)),
             key=key,
             max_tokens=tokens,
@@ -126,7 +125,7 @@ def _log_probabilities(
 ) -> np.ndarray:
     """(T, V) of each token of ``spoken`` (T,), given those before it."""
     t3 = loaded.networks.t3
-    ids = mx.array(loaded.tokenizer.encode(normalize_text(text)))
+    ids = mx.array(loaded.tokenizer.encode(loaded.tokenizer.normalize(text)))
     before = mx.array(spoken[:-1])[None]
     positions = mx.arange(1, len(spoken))
     embeddings = [

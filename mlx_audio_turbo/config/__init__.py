@@ -265,6 +265,27 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class LanguageTextConfig:
+    """How the multilingual model spells text; the defaults are those of upstream's loader.
+
+    Upstream has not settled this for version 3: its loader lower-cases, its demonstration keeps
+    the case.
+
+    lowercase: capitals become small letters.
+    capitalize: the clean-up begins a text with a capital; without effect where they become small.
+    decompose_first: accents are separated from their letters (NFKD) before the step of the
+        language, not after it.
+    steps: the languages whose step is done. Russian's (stress marks) is left out: its library is
+        no package of the index.
+    """
+
+    lowercase: bool = True
+    capitalize: bool = True
+    decompose_first: bool = True
+    steps: tuple[str, ...] = ("zh", "ja", "ko", "he")
+
+
+@dataclass(frozen=True)
 class RenderingConfig:
     """How speech tokens become samples.
 
@@ -281,6 +302,7 @@ class ModelConfig:
     """The whole system: the networks, and the numbers of a model that are no sizes.
 
     generation: the model's own defaults of run options, by name; see ``options``.
+    language_text: of a model that speaks several languages.
     """
 
     t3: T3Config | OriginalT3Config
@@ -293,11 +315,12 @@ class ModelConfig:
     text: TextConfig
     rendering: RenderingConfig
     generation: Mapping[str, float]
+    language_text: LanguageTextConfig | None = None
 
 
 NETWORKS = ("t3", "s3_tokenizer", "voice_encoder", "campplus", "s3gen", "hift")
 """The fields of :class:`ModelConfig` that stand under ``"architecture"`` in ``config.json``."""
-SECTIONS = ("reference_clip", "text", "rendering", "generation")
+SECTIONS = ("reference_clip", "text", "rendering", "generation", "language_text")
 """The other fields, each a key of ``config.json`` itself."""
 
 

@@ -48,7 +48,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         choices = [each for each in hint.__args__ if each is not types.NoneType]
         if len(choices) > 1:
             return _one_of(choices, value, where)
-        (hint,) = choices
+        return _value(choices[0], value, where)
     if hint is int:
         least = 0 if where.endswith(_MAY_BE_ZERO) else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

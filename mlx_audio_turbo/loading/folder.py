@@ -23,6 +23,7 @@ from ..voice import Voice
 from . import hub
 from .catalog import VOICES
 from .networks import LISTENERS, Networks, parameter_shapes, quantize
+from .tokenizer import load_tokenizer
 from .weights import REMEDY, load_weights
 
 logger = logging.getLogger("mlx_audio_turbo")
@@ -120,7 +121,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     return LoadedModel(
         model_type=values["model_type"],
         networks=networks,
-        tokenizer=TextTokenizer(folder, max_tokens=config.text.max_tokens),
+        tokenizer=load_tokenizer(folder, config),
         config=config,
         folder=folder,
         family=family,

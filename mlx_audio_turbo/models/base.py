@@ -19,7 +19,6 @@ from ..options import check_range, resolve
 from ..synthesis.engine import Engine, default_cache_limit, release_memory
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
-from ..text.normalize import normalize_text
 from ..voice import Voice
 from .speaking import Speaking
 from .voice_input import check_voice, encode_clip
@@ -205,7 +204,8 @@ class Model:
     @staticmethod
     def _encode_text(loaded: LoadedModel, text: str, options: Mapping[str, Any]) -> list[int]:
         """The ids of a segment, given the options of the call."""
-        return loaded.tokenizer.encode(normalize_text(text))
+        tokenizer = loaded.tokenizer
+        return tokenizer.encode(tokenizer.normalize(text), options.get("language"))
 
     def _voice(
         self,

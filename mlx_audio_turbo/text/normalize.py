@@ -1,36 +1,61 @@
-"""Clean-up of punctuation before the tokenizer."""
+"""Clean-up of punctuation before the tokenizer, as each reference does it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..errors import TextError
 
-_PLAIN_MARKS = str.maketrans(
-    {
-        "…": ", ",
-        ":": ",",
-        "—": "-",
-        "–": "-",
-        "“": '"',
-        "”": '"',
-        "‘": "'",
-        "’": "'",
-    }
-)
-_CLOSING_MARKS = (".", "!", "?", "-", ",")
+_QUOTES = (("“", '"'), ("”", '"'), ("‘", "'"), ("’", "'"))
+_CLOSING = (".", "!", "?", "-", ",")
 
 
-def normalize_text(text: str) -> str:
-    """Clean up punctuation as the reference does, which is what the model was trained on.
+@dataclass(frozen=True)
+class CleanUp:
+    """The punctuation that a model was trained on.
 
-    The first letter becomes a capital only where the text begins with it, not after a space or a
-    quotation mark.
-
-    Raises:
-        TextError: nothing but spaces (the reference says a stock sentence instead, or a full stop).
+    replaced: marks and what stands for them, applied in this order.
+    closing: a text that ends in none of these gets a full stop.
     """
-    if not text.strip():
-        raise TextError("the text is empty; give at least one word to say")
-    if text[0].islower():
-        text = text[0].upper() + text[1:]
-    text = " ".join(text.split()).translate(_PLAIN_MARKS).replace(" ,", ",").rstrip(" ")
-    return text if text.endswith(_CLOSING_MARKS) else text + "."
+
+    replaced: tuple[tuple[str, str], ...]
+    closing: tuple[str, ...] = _CLOSING
+
+    def __call__(self, text: str, *, capitalize: bool = True) -> str:
+        """``text`` cleaned up.
+
+        Args:
+            capitalize: the first letter becomes a capital, but only where the text begins with
+                it, not after a space or a quotation mark.
+
+        Raises:
+            TextError: nothing but spaces (the references speak a stock sentence or a full stop).
+        """
+        if not text.strip():
+            raise TextError("the text is empty; give at least one word to say")
+        if capitalize and text[0].islower():
+            text = text[0].upper() + text[1:]
+        text = " ".join(text.split())
+        for mark, plain in self.replaced:
+            text = text.replace(mark, plain)
+        text = text.rstrip(" ")
+        return text if text.endswith(self.closing) else text + "."
+
+
+normalize_text = CleanUp(
+    replaced=(("…", ", "), (":", ","), ("—", "-"), ("–", "-"), (" ,", ","), *_QUOTES)
+)
+"""Turbo's."""
+
+normalize_original = CleanUp(
+    replaced=(
+        *(("...", ", "), ("…", ", "), (":", ","), (" - ", ", "), (";", ", ")),
+        *(("—", "-"), ("–", "-"), (" ,", ","), *_QUOTES),
+    )
+)
+"""That of the original model. Dashes between spaces and semicolons become commas."""
+
+normalize_multilingual = CleanUp(
+    replaced=normalize_original.replaced, closing=(*_CLOSING, "、", "，", "。", "？", "！")
+)
+"""That of the multilingual model: marks of Chinese and Japanese end a text too."""
