@@ -16,8 +16,9 @@ from ..errors import ModelFolderError, VoiceError
 from ..loading import catalog
 from ..loading.folder import LoadedModel, load
 from ..options import check_range, resolve
-from ..synthesis.engine import Engine, default_cache_limit, release_memory
+from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import NoiseSource
+from ..synthesis.process import release_memory
 from ..synthesis.token_to_wav import TokenToWav
 from ..voice import Voice
 from .speaking import Speaking

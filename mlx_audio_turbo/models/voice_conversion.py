@@ -20,8 +20,9 @@ from ..loading.folder import MODEL_TYPES, LoadedModel
 from ..options import ChunkOptions, check_range, resolve_seed
 from ..presets import PUBLISHED
 from ..speech import AudioChunk, Speech
-from ..synthesis.engine import Engine, Results, release_memory
+from ..synthesis.engine import Engine, Results
 from ..synthesis.noise import NoiseSource
+from ..synthesis.process import release_memory
 from ..synthesis.tasks import Clock
 from ..synthesis.token_to_wav import TokenToWav, tokens_due
 from ..voice import Voice

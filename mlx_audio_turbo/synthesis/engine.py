@@ -1,15 +1,13 @@
-"""One thread owns the device; every request of a model runs on it, step by step, in turn.
+"""One thread owns the device; the requests of a model take turns on it, step by step.
 
-MLX's streams belong to threads: what one thread has begun to compute another cannot finish. So all
-work of a model happens on a thread of its own, and callers, however many and from wherever, get
-finished NumPy values. Work comes as generators: between two steps the thread turns to the next
-request, notices that one was given up, and rests where a caller is slow to take what is ready.
+An MLX stream belongs to the thread that made it: another thread cannot finish its work. All work of
+a model therefore runs on one thread, and callers on any thread get finished NumPy values. A request
+is a generator. Between two steps the thread turns to the next request, drops a request that its
+caller closed, and skips one whose caller is slow to take what is ready.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import threading
 import weakref
@@ -21,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import mlx.core as mx
 
 from .. import ops
-from ..errors import ProcessError
+from .process import check_process, check_usable
 
 T = TypeVar("T")
 Steps = Generator[T | None, None, None]
@@ -30,35 +28,13 @@ Steps = Generator[T | None, None, None]
 LAST_STEP = 30.0
 """Seconds that closing waits for the step under way."""
 AHEAD = 4
-"""Results that wait for a caller before its request rests."""
-_REMEDY = "load it in each worker, or start workers with the method 'spawn'"
-
-
-class _Forks:
-    """What a child process knows of MLX in its parent."""
-
-    computed = False
-    unusable = False
-    """MLX had computed before the fork: its threads are gone, and its locks wait for ever."""
-
-    @classmethod
-    def before(cls) -> None:
-        # Asked in the parent, because the child may find the allocator locked.
-        cls.computed = cls.unusable or mx.get_peak_memory() + mx.get_active_memory() > 0
-
-    @classmethod
-    def in_child(cls) -> None:
-        cls.unusable = cls.computed
-
-
-os.register_at_fork(before=_Forks.before, after_in_child=_Forks.in_child)
+"""Results that wait for a caller before its request is skipped."""
 
 
 def default_cache_limit() -> int:
-    """Bytes of freed buffers that MLX may keep where nobody has said how many.
+    """Bytes of freed buffers that MLX may keep, if the caller does not say.
 
-    On the CPU a larger cache is of no use: at 512, 256, 128 and 64 MiB, S3Gen and HiFT of 20 s took
-    12.1, 13.6, 11.4 and 11.4 s, and 1.0, 0.8, 0.7 and 0.6 GB above the weights.
+    On the CPU a larger cache saves no time and costs memory; see docs/kernels.md.
     """
     return (512 if ops.on_gpu() else 128) << 20
 
@@ -74,8 +50,8 @@ class _Request(Generic[T]):
 
 
 class _State:
-    """What the thread and the callers share; it knows nothing of the engine, so that an engine
-    nobody holds can go, and its thread with it."""
+    """What the thread and the callers share. It does not refer to the engine, so that an unused
+    engine is collected and its thread ends."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -83,7 +59,8 @@ class _State:
         self.closed = False
 
     def next(self) -> _Request[Any] | None:
-        """The next request that can go on, and the last in line from now on; None at the end."""
+        """The next request that can take a step, which goes to the end of the line; None when
+        closed."""
         with self.changed:
             while not self.closed:
                 for request in self.requests:
@@ -125,7 +102,7 @@ def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
             if request.steps is None:
                 request.steps = request.make()
             result = next(request.steps)
-        except BaseException as raised:  # belongs to the caller, whatever it is
+        except BaseException as raised:  # raised again in the caller's thread
             error = raised
         finally:
             if previous is not None:
@@ -136,31 +113,19 @@ def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
 
 
 def _end(state: _State, thread: threading.Thread, process: int) -> None:
-    """Let the thread finish its step; one that outlives the interpreter would abort the process."""
+    """Wait for the step under way: a thread that outlives the interpreter aborts the process."""
     if os.getpid() != process:
-        return  # the thread exists in the parent alone, and the lock may be held for ever
+        return  # the thread exists only in the parent, and its lock may stay held
     state.close()
     if thread is not threading.current_thread():
         thread.join(timeout=LAST_STEP)
 
 
-def release_memory() -> None:
-    """Give freed memory back to the system, once nothing refers to a model's weights any more.
-
-    MLX keeps freed buffers, and the C library of Linux keeps what threads have freed that ended.
-    """
-    if _Forks.unusable:
-        return
-    mx.clear_cache()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class Engine:
-    """The thread; it ends when the engine is closed or nobody holds it any more.
+    """The thread. It ends when the engine is closed or collected.
 
-    cache_limit: bytes that MLX may keep of freed buffers while this engine works; the process's
-        own limit holds before and after.
+    cache_limit: bytes of freed buffers that MLX may keep while this engine works; the process's
+        own limit is restored after each step.
     """
 
     def __init__(self, *, cache_limit: int | None = None) -> None:
@@ -169,11 +134,7 @@ class Engine:
         Raises:
             ProcessError: MLX cannot work in this process: it had computed before a fork.
         """
-        if _Forks.unusable:
-            raise ProcessError(
-                "MLX had computed in this process before it was forked, and its threads do not "
-                f"survive that; {_REMEDY}"
-            )
+        check_usable()
         self._process = os.getpid()
         self._state = _State()
         self._thread = threading.Thread(
@@ -186,7 +147,7 @@ class Engine:
         self.close = weakref.finalize(self, _end, self._state, self._thread, self._process)
 
     def run(self, work: Callable[[], T]) -> T:
-        """The result of ``work``, called on the thread; what it raises is raised here."""
+        """Call ``work`` on the thread; gives its result, or raises what it raises."""
 
         def once() -> Steps[tuple[T]]:
             yield (work(),)
@@ -195,10 +156,10 @@ class Engine:
         return result
 
     def stream(self, make: Callable[[], Steps[T]]) -> Results[T]:
-        """The results of the generator that ``make`` gives, made and driven on the thread.
+        """The results of the generator that ``make`` gives. Both run on the thread.
 
-        It runs ahead of the caller by a few results. Closing the iterator ends the work after the
-        step that is under way.
+        The generator runs ahead of the caller by a few results. Closing the iterator ends the work
+        after the step under way.
 
         Raises:
             ProcessError: this process was forked from the one that made the engine.
@@ -216,24 +177,18 @@ class Engine:
         return Results(state, request, self._process)
 
     def check_process(self) -> None:
-        """Find out whether this process has the thread.
+        """Check that this process has the thread.
 
         Raises:
-            ProcessError: it was forked from the one that has.
+            ProcessError: it was forked from the process that has.
         """
-        _check_process(self._process)
-
-
-def _check_process(process: int) -> None:
-    if os.getpid() != process:
-        raise ProcessError(f"this model was loaded in another process, before a fork; {_REMEDY}")
+        check_process(self._process)
 
 
 class Results(Generic[T]):
     """The results of a request, as an iterator.
 
-    Closing it, or dropping it, ends the work after the step under way, also before the first
-    result was asked for.
+    Closing or dropping it ends the work after the step under way, also before the first result.
     """
 
     def __init__(self, state: _State, request: _Request[T], process: int):
@@ -249,7 +204,7 @@ class Results(Generic[T]):
             What the work raised, after the results before it.
             ProcessError: this process was forked from the one that works.
         """
-        _check_process(self._process)
+        check_process(self._process)
         state, request = self._state, self._request
         with state.changed:
             while not (request.ready or request.over or request.given_up or state.closed):
@@ -262,9 +217,9 @@ class Results(Generic[T]):
         return result
 
     def close(self) -> None:
-        """Give up the rest."""
+        """End the work; the remaining results are dropped."""
         if os.getpid() != self._process:
-            return  # the lock may be held for ever
+            return  # the lock may stay held
         with self._state.changed:
             self._request.given_up = True
             self._state.changed.notify_all()
