@@ -23,6 +23,21 @@ class ModelFolderError(TurboError):
     """A model folder or checkpoint is absent, damaged or of another kind."""
 
 
+class NotFiniteError(TurboError):
+    """A network gave a NaN or an infinite value.
+
+    Args:
+        stage: the network.
+    """
+
+    def __init__(self, stage: str):
+        super().__init__(
+            f"{stage} gave a value that is not finite: the model folder is damaged, or its weights "
+            "exceed the range of half precision; convert the model again, or load it with "
+            "dtype=mx.float32"
+        )
+
+
 class DownloadError(TurboError):
     """A file could not be had from the Hub."""
 

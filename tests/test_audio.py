@@ -364,6 +364,9 @@ def test_unwritable_places_are_refused(place: str, fact: str, tmp_path: Path) ->
 def test_folders_without_write_permission_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.access", lambda *args: False)
-    with pytest.raises(AudioError, match="nothing can be written"):
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(AudioError, match=r"cannot be written \(Permission denied\)"):
         check_writable(tmp_path / "out.wav")

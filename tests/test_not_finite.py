@@ -1,17 +1,30 @@
-"""No number that is not finite leaves the model, whatever its cause."""
+"""No NaN and no infinity leaves the model, whatever its cause."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo import AudioError, ChatterboxTurbo, ModelFolderError, Voice
+from mlx_audio_turbo import (
+    AudioError,
+    ChatterboxTurbo,
+    ModelFolderError,
+    Speech,
+    TurboError,
+    Voice,
+)
+from mlx_audio_turbo.audio.files import FORMATS, encode_audio, to_int16, write_audio
+from mlx_audio_turbo.errors import NotFiniteError
+from mlx_audio_turbo.hift.generator import HiFTGenerator
 from mlx_audio_turbo.s3gen.model import TokenToMel
+from mlx_audio_turbo.t3.turbo import TurboT3
 
 TENSORS = ("t3.tfmr.h.0.attn.c_attn.weight", "s3gen.flow.", "s3gen.mel2wav.", "ve.", "s3tokenizer.")
 
@@ -41,30 +54,81 @@ def test_a_weight_too_large_for_half_precision_is_named(tiny_folder: Path, tmp_p
     weights[name].flat[0] = 1e6
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(
-        ModelFolderError, match="has values too large for float16; load it as float32"
+        ModelFolderError, match="has values that are too large for float16; load it as float32"
     ):
         ChatterboxTurbo.from_pretrained(folder, dtype=mx.float16)
     ChatterboxTurbo.from_pretrained(folder, dtype=mx.float32)
 
 
-@pytest.mark.parametrize("way", ["generate", "stream", "batch", "render"])
-def test_audio_that_is_not_finite_is_an_error(
-    model: ChatterboxTurbo, voice: Voice, way: str, monkeypatch: pytest.MonkeyPatch
+def spoil(result: Any) -> Any:
+    """A result of a network, with one value that is not finite."""
+    if isinstance(result, mx.array):
+        return mx.where(mx.arange(result.size).reshape(result.shape) == 0, mx.nan, result)
+    return (spoil(each) for each in result)
+
+
+def logits_of(make_forward: Callable[..., Any]) -> Callable[..., Any]:
+    def make(self: Any) -> Any:
+        forward = make_forward(self)
+        return lambda *args: spoil(forward(*args))
+
+    return make
+
+
+def results_of(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *args, **options: spoil(call(self, *args, **options))
+
+
+STAGES = {
+    "T3": (TurboT3, "make_forward", logits_of),
+    "S3Gen": (TokenToMel, "__call__", results_of),
+    "HiFT": (HiFTGenerator, "decode", results_of),
+}
+
+
+@pytest.fixture(params=STAGES)
+def stage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    kind, method, wrap = STAGES[request.param]
+    monkeypatch.setattr(kind, method, wrap(getattr(kind, method)))
+    return request.param
+
+
+@pytest.fixture
+def spoilt(stage: str, tiny_folder: Path) -> Iterator[ChatterboxTurbo]:
+    yield ChatterboxTurbo.from_pretrained(tiny_folder)
+
+
+def test_a_stage_that_is_not_finite_is_named(
+    spoilt: ChatterboxTurbo, stage: str, voice: Voice
 ) -> None:
-    """An overflow inside the network, which no check of the weights foresees."""
-    plain = TokenToMel.__call__
+    calls: list[Callable[[], object]] = [
+        lambda: spoilt.generate("Hello.", voice=voice, max_tokens=20),
+        lambda: next(iter(spoilt.stream("Hello.", voice=voice, max_tokens=40))),
+        lambda: list(spoilt.generate_batch(["One.", "Two."], voice=voice, max_tokens=20)),
+    ]
+    if stage != "T3":
+        calls.append(lambda: spoilt.render(np.arange(20), voice=voice))
+    for call in calls:
+        with pytest.raises(NotFiniteError, match=f"^{stage} gave a value") as caught:
+            call()
+        assert isinstance(caught.value, TurboError) and "\n" not in str(caught.value)
 
-    def overflows(self: TokenToMel, *arguments: mx.array, **options: mx.array):
-        for state in plain(self, *arguments, **options):  # pyright: ignore
-            yield state * float("inf")
 
-    monkeypatch.setattr(TokenToMel, "__call__", overflows)
-    with pytest.raises(AudioError, match="audio that is not finite"):
-        if way == "generate":
-            model.generate("Hello.", voice=voice, seed=1, max_tokens=5)
-        elif way == "stream":
-            list(model.stream("Hello.", voice=voice, seed=1, max_tokens=40))
-        elif way == "batch":
-            list(model.generate_batch(["Hello.", "Oh."], voice=voice, seed=1, max_tokens=5))
-        else:
-            model.render(np.arange(20), voice=voice)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_no_format_takes_samples_that_are_not_finite(
+    tmp_path: Path, suffix: str, value: float
+) -> None:
+    samples = np.zeros(2400, np.float32)
+    samples[1200] = value
+    speech = Speech(audio=samples, text="", tokens=np.zeros(0, np.int32), seed=0)
+    path = tmp_path / f"out.{suffix}"
+    for attempt in (
+        lambda: speech.save(path),
+        lambda: write_audio(path, samples, 24_000),
+        lambda: encode_audio(samples, 24_000, suffix),
+        lambda: to_int16(samples),
+    ):
+        with pytest.raises(AudioError, match="NaN or infinite"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []

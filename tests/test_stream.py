@@ -366,7 +366,7 @@ def test_trimmed_audio_fades_out_and_keeps_the_rest(
 
     whole = model.generate(TEXT, voice=voice, seed=3, max_tokens=20)
     monkeypatch.setattr(
-        "mlx_audio_turbo.synthesis.session.trim", lambda audio, **_: len(audio) // 2
+        "mlx_audio_turbo.synthesis.session.speech_end", lambda audio, **_: len(audio) // 2
     )
     half = model.generate(TEXT, voice=voice, seed=3, max_tokens=20, trim=TrimOptions())
     assert len(half.audio) == len(whole.audio) // 2

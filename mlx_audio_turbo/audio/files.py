@@ -169,9 +169,24 @@ def encode_audio(samples: np.ndarray, sample_rate: int, suffix: str = "wav") -> 
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Floats in -1 to 1 as 16-bit integers of the same shape, rounded down as in a file."""
+    """Floats in -1 to 1 as 16-bit integers of the same shape, rounded down as in a file.
+
+    Raises:
+        AudioError: some are not finite.
+    """
+    check_finite(samples)
     scaled = np.floor(samples.astype(np.float64) * 32_768)
     return np.clip(scaled, -32_768, 32_767).astype(np.int16)
+
+
+def check_finite(samples: np.ndarray) -> None:
+    """Check that no sample is NaN or infinite: no file holds those, and encoders crash.
+
+    Raises:
+        AudioError: one is.
+    """
+    if not np.isfinite(samples).all():
+        raise AudioError("the audio holds NaN or infinite samples; make it again")
 
 
 class _SourceError(Exception):
@@ -202,6 +217,7 @@ def _encode(
         file, "w", sample_rate, 1, encoding, endian, container, closefd=False
     ) as out:
         for block in blocks:
+            check_finite(block)
             # In pieces, because libsndfile's Vorbis encoder overflows its stack on a long array.
             for start in range(0, block.shape[0], _BLOCK):
                 piece = block[start : start + _BLOCK]

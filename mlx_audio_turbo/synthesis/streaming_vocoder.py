@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
+from ..errors import NotFiniteError
 from ..hift.generator import FADE_SAMPLES, HiFTGenerator, fade_in
 from ..hift.source import phase_offsets
 from .noise import NoiseSource
@@ -47,12 +48,17 @@ class StreamingVocoder:
             final: no more mel follows, so the samples of all frames are emitted.
             lookahead: frames that are held back until more mel is known. At 10 the error is 60 dB
                 below the signal, at :data:`CONTEXT_FRAMES` there is none.
+
+        Raises:
+            NotFiniteError: the mel or the samples are not finite.
         """
         self._mel = mel if self._mel is None else mx.concatenate([self._mel, mel], axis=1)
         known = self._start + self._mel.shape[1]
         ready = known if final else known - lookahead
         if ready <= self._done or (not final and ready * self._hop < 2 * FADE_SAMPLES):
             return
+        if not mx.all(mx.isfinite(self._mel)).item():
+            raise NotFiniteError("S3Gen")
         self._excite(known, ready)
         while self._done < ready:
             stop = min(self._done + BLOCK, ready)
@@ -89,7 +95,10 @@ class StreamingVocoder:
             self._mel[:, begin:end], self._source[:, begin * self._hop : end * self._hop]
         )
         audio = audio[:, (start - first) * self._hop : (stop - first) * self._hop]
-        return np.array(fade_in(audio) if start == 0 else audio)[0]
+        samples = np.array(fade_in(audio) if start == 0 else audio)[0]
+        if not np.isfinite(samples).all():
+            raise NotFiniteError("HiFT")
+        return samples
 
     def _release(self, done: int) -> None:
         """Drop the frames of the buffers that no later frame has as context."""

@@ -14,7 +14,6 @@ import mlx.core as mx
 import numpy as np
 
 from ..config import FRAMES_PER_TOKEN, SILENCE, RenderingConfig
-from ..errors import AudioError
 from ..loading.networks import S3Gen
 from ..ops import blas
 from ..options import ChunkOptions
@@ -38,19 +37,6 @@ def tokens_due(chunk: int, options: ChunkOptions) -> int:
     """Tokens that must be known before the chunk of this index is rendered."""
     repeats = max(0, chunk + 1 - len(options.sizes))
     return LATENCY_TOKENS + sum(options.sizes[: chunk + 1]) + repeats * options.sizes[-1]
-
-
-def check_finite(audio: np.ndarray) -> None:
-    """Check samples before they leave the model.
-
-    Raises:
-        AudioError: a sample is NaN or infinite.
-    """
-    if not np.isfinite(audio).all():
-        raise AudioError(
-            "the model made audio that is not finite: its weights are damaged, or too large for "
-            "this precision; convert the model again, or load it with dtype=float32"
-        )
 
 
 class TokenToWav:
@@ -93,7 +79,6 @@ class TokenToWav:
                 block = next(blocks, None)
             if block is None:
                 return
-            check_finite(block)
             yield block
 
     def _blocks(self, tokens: Sequence[int], *, final: bool) -> Iterator[np.ndarray]:
@@ -165,13 +150,10 @@ def render_batch(
             lengths=mx.array([len(some) for some in closed]),
         )
         mel = _last(states)
-        blocks = [
+        return [
             list(renderer._vocoder.push(mel[row : row + 1, :count], final=True))
             for row, (renderer, count) in enumerate(zip(renderers, counts, strict=True))
         ]
-    for block in (block for some in blocks for block in some):
-        check_finite(block)
-    return blocks
 
 
 def _last(states: Iterator[mx.array]) -> mx.array:

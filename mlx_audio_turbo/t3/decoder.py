@@ -12,11 +12,14 @@ from typing import cast
 import mlx.core as mx
 
 from ..config import START_SPEECH, STOP_SPEECH
-from ..errors import OptionError
+from ..errors import NotFiniteError, OptionError
 from ..options import SamplingOptions
 from .guidance import guide
 from .interface import T3, Cache
 from .sampling import add_to_history, sample
+
+NOT_FINITE = -1
+"""The id that the host reads where the logits are not finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,9 @@ class Decoder:
 
         The next step is dispatched before a token is read. For an utterance that turns out to have
         ended, one token too many has then been sampled, which is discarded.
+
+        Raises:
+            NotFiniteError: the logits of an utterance are not finite.
         """
         found: list[tuple[int, int | None]] = []
         found += [(row.id, None) for row in self._rows.values() if row.read == row.limit]
@@ -153,6 +159,8 @@ class Decoder:
         for rows, ids in sampled:
             for row, token in zip(rows, cast(list[int], ids.tolist()), strict=True):
                 if not row.removed:
+                    if token == NOT_FINITE:
+                        raise NotFiniteError("T3")
                     row.read += 1
                     found.append((row.id, None if token == STOP_SPEECH else token))
         for id, token in found:
@@ -208,10 +216,13 @@ class Decoder:
         batch.keys, keys = _split(batch.keys)
         batch.ids = self._ids(batch.rows, logits, history, keys)
         batch.history = add_to_history(batch.history, batch.ids)
-        mx.async_eval(batch.ids, batch.history, batch.keys)
+        # A sum is not finite if an element is not.
+        finite = mx.isfinite(mx.sum(logits, axis=-1)).reshape(len(batch.rows), -1).all(axis=-1)
+        read = mx.where(finite, batch.ids.astype(mx.int32), NOT_FINITE)
+        mx.async_eval(batch.ids, batch.history, batch.keys, read)
         for row in batch.rows:
             row.sampled += 1
-        self._sampled.append((batch.rows, batch.ids))
+        self._sampled.append((batch.rows, read))
 
     def _ids(
         self, rows: Sequence[_Row], logits: mx.array, history: mx.array, keys: mx.array
