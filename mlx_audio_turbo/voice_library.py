@@ -1,4 +1,4 @@
-"""Voices that are kept: a folder of safetensors files, one for each name."""
+"""Saved voices: a folder of safetensors files, one for each name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def voices_folder() -> Path:
-    """Where voices are kept: ``MLX_AUDIO_TURBO_VOICES`` or the user's data folder.
+    """The folder of saved voices: ``MLX_AUDIO_TURBO_VOICES`` or the user's data folder.
 
     Raises:
         OptionError: the variable is not set and this user has no home folder.
@@ -41,10 +41,10 @@ def voices_folder() -> Path:
 
 @dataclass(frozen=True)
 class SavedVoice:
-    """A voice of the library; its arrays are read when they are asked for.
+    """A voice of the library; its arrays are read on first use.
 
-    created: when it was made, ISO 8601 in UTC; empty where not known, like the rest.
-    clip: the name of the clip it was made of; clip_sha256: the hash of that file.
+    created: the date, ISO 8601 in UTC. It and the following are empty where not known.
+    clip: the name of the clip; clip_sha256: the hash of that file.
     consent: who allowed it and how, in the user's words.
     family: which models can speak with it.
     """
@@ -62,19 +62,19 @@ class SavedVoice:
         """The voice itself.
 
         Raises:
-            VoiceError: the file went or is damaged.
+            VoiceError: the file is absent or damaged.
         """
         return Voice.load(self.path)
 
 
 class VoiceLibrary:
-    """The voices in a folder; by default the user's own."""
+    """The voices in a folder, by default the user's own."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
         self.folder = user_path(folder) if folder is not None else voices_folder()
 
     def names(self) -> list[str]:
-        """The names of all voices, sorted; files of other names are not ours."""
+        """The names of all voices, sorted; other files are ignored."""
         return sorted({name for name, _ in self._files()})
 
     def _files(self) -> Iterator[tuple[str, Path]]:
@@ -111,12 +111,12 @@ class VoiceLibrary:
         consent: str = "",
         replace: bool = False,
     ) -> SavedVoice:
-        """Keep a voice.
+        """Save a voice.
 
         Args:
-            clip: the file it was made of; its name and hash are noted.
-            consent: who allowed it and how.
-            replace: take the place of a voice of the same name.
+            clip: the file it was made from; its name and hash are saved.
+            consent: who allowed the use of the voice, and how.
+            replace: replace a voice of the same name.
 
         Raises:
             VoiceError: a name that is taken or impossible, or the folder cannot be written.
@@ -157,7 +157,7 @@ class VoiceLibrary:
     def import_file(
         self, path: str | os.PathLike[str], *, name: str | None = None, replace: bool = False
     ) -> SavedVoice:
-        """Take a voice from a file, with its notes; by default under the name of the file.
+        """Save a voice from a file, with its notes; by default under the name of the file.
 
         Raises:
             VoiceError: not a voice; or as for :meth:`add`.
@@ -180,7 +180,7 @@ class VoiceLibrary:
         return _saved(_normal(name), voice.save(path, metadata=notes))
 
     def check_free(self, name: str, *, replace: bool = False) -> Path:
-        """Find out before long work whether a voice could be kept so; gives the path.
+        """Check before long work that a voice can be saved under this name; returns the path.
 
         Raises:
             VoiceError: a name that is taken or impossible, or a folder that cannot be written.

@@ -14,10 +14,10 @@ _HEAD = """\
 
 <!-- Made by `python -m mlx_audio_turbo.cli.docs > docs/cli.md`; a test compares. -->
 
-`mlx_audio_turbo.tts` and `mlx_audio_turbo.voices` are installed with the package, and run as
-`python -m mlx_audio_turbo.tts` too. Names of options have underscores; dashes are accepted
-(`--ref-audio`). Results go to standard output, everything else to standard error; progress bars
-are shown where that is a terminal. An error is one line.
+`mlx_audio_turbo.tts` and `mlx_audio_turbo.voices` are installed with the package. They also run as
+`python -m mlx_audio_turbo.tts` and so on. Option names have underscores; dashes are accepted too
+(`--ref-audio`). Results go to standard output, everything else to standard error. Progress bars
+are shown where standard error is a terminal. An error is one line.
 
 | exit code | |
 |---|---|
@@ -30,32 +30,41 @@ A text file of any length is spoken in constant memory, segment by segment (see
 mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3
 ```
 
-- What is finished stands in `book.mp3.part/` until all of it is there. After Ctrl-C, a crash or a
-  power cut the same command with `--resume` goes on where it was, with the seed it had, and
-  `--restart` begins anew; without either the command refuses to touch that work. Another text,
-  voice, model or option is refused by name.
-- The output is there whole or not at all. `--output -` writes wav or (`--format pcm`) raw 16-bit
-  mono at 24 kHz to standard output; with `--stream` sample by sample as it is made, so that
-  `mlx_audio_turbo.tts - --stream --voice anna --play` speaks each line that is typed.
-- With `-` and `--stream`, line n (from 0) has the seed + n. Without `--seed` one is drawn and told.
-  Empty lines do not count. A line that cannot be spoken (only punctuation, not UTF-8) is left out:
-  the command says so, goes on with the next, and ends with exit code 0 if any line was spoken.
-- Silence and noise after the speech are cut by level (`--no_trim` leaves them).
-- A clip longer than a minute is not taken whole: the 30 s that look most like clean speech are,
-  or those from `--ref_start` on. Clips that are clipped, noisy, music, mostly silence or short are
-  used, and the command says what is wrong. m4a, aac, webm and the sound of a video are decoded by
-  ffmpeg where it is installed.
-- There is no `--speed`: a phase vocoder, which is what the libraries offer, blurs consonants and
-  adds an echo. Change the pace of the reference clip instead, or stretch the file with a tool that
-  was made for speech.
+- Finished segments are kept in `book.mp3.part/` until all of them are there. After Ctrl-C, a crash
+  or a power cut, the same command with `--resume` continues with the same seed, and speaks damaged
+  segments again. `--restart` begins again. With neither, the command refuses to touch the kept
+  work. Another text, voice, model or option is refused by name; line ends, white space at line ends
+  and a byte order mark do not matter. One run at a time works for an output: a second one ends at
+  once. The lock ends with its process. Between machines it holds on NFS; a disk without locks is
+  reported.
+- The output file appears whole or not at all, and keeps the mode of the file it replaces. Links are
+  followed. A pipe or a device is written to as a stream. A file that the run reads (clip, text,
+  voice, model) is never written to, under any spelling of its path. All places are tried before
+  anything is loaded. A name without a suffix gets the one of its format; so does `--save_voice`.
+- `~` is expanded in every path, also in `MLX_AUDIO_TURBO_CACHE` and `MLX_AUDIO_TURBO_VOICES`.
+- `--output -` writes wav or (`--format pcm`) raw 16-bit mono at 24 kHz to standard output. With
+  `--stream` the audio is written while it is made, so `mlx_audio_turbo.tts - --stream --voice anna
+  --play` speaks each line as it is typed.
+- With `-` and `--stream`, line n (from 0) has the seed + n. Empty lines do not count. A line that
+  cannot be spoken (only punctuation, not UTF-8) is skipped with a message; the exit code is 0 if
+  any line was spoken. Without `--seed` a random seed is used and printed.
+- An option that the model does not have is an error that names the models that have it. A model
+  folder may have other defaults than those below.
+- Silence and noise after the speech are cut by level; `--no_trim` keeps them.
+- Of a clip longer than a minute, the 30 s that are most like clean speech are used, or those from
+  `--ref_start`. A clip that is clipped, noisy, music, mostly silent or short is used with a
+  warning.
+- There is no `--speed`: a phase vocoder, which the libraries offer, blurs consonants and adds an
+  echo. Change the pace of the reference clip, or stretch the file with a tool made for speech.
 - `--json` prints one object: `path`, `duration`, `sample_rate`, `segments`, `tokens`, `seed`,
   `model`, `voice` (its fingerprint), `plot`, `watermarked`, `seconds` by stage, `first_audio`,
-  `real_time_factor` and `notes`. A stream does not count tokens.
+  `real_time_factor` and `notes`.
 """
 _VOICES = """
-Voices are kept in the user's data folder, or in `MLX_AUDIO_TURBO_VOICES`, as safetensors files with
-the date, the clip's name and SHA-256, a note of consent and the model family. A voice needs neither
-its clip nor the networks that heard it.
+Voices are saved in the user's data folder, or in `MLX_AUDIO_TURBO_VOICES`, as safetensors files
+with the date, the clip's name and SHA-256, a note of consent and the model family. A saved voice
+needs neither its clip nor the encoders. A name has letters of any script, digits, and `. _ + -`; é
+in one character or in two is one name.
 
 ```sh
 mlx_audio_turbo.voices add anna anna.m4a --consent "Anna, by mail, 3 May"
@@ -70,7 +79,7 @@ eval "$(mlx_audio_turbo.tts --print_completion bash)"      # in ~/.bashrc; zsh l
 mlx_audio_turbo.tts --print_completion fish | source       # in ~/.config/fish/config.fish
 ```
 
-`mlx_audio_turbo.voices` has the same option. The names of kept voices are completed too.
+`mlx_audio_turbo.voices` has the same option. Names of saved voices are completed too.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the commands understand; docs/cli.md and the shells' completion are made of this."""
+"""The arguments of the commands; docs/cli.md is made of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from ..audio.files import FORMATS
 from ..errors import OptionError
 from ..files.paths import user_path
 from ..loading.catalog import DEFAULT_MODEL
+from .completion import SHELLS, script
+from .run_options import add_run_options
 from .terminal import leave_unread, open_streams
 
 EXIT_CODES = {
     0: "done",
-    1: "an error of ours (--verbose shows where)",
-    2: "something to put right (one line says what)",
+    1: "an unexpected error (--verbose shows where)",
+    2: "a mistake that you can correct (one line says which)",
     130: "Ctrl-C",
-    141: "nobody reads the output any more",
+    141: "the reader of the output has gone",
     143: "terminated",
 }
 _EXAMPLES = {
@@ -42,14 +44,14 @@ def _epilog(command: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the whole usage."""
+    """Reports an error in one line, without the whole usage."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs |= {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        # Python's own words for choices and counts may run over lines.
+        # The messages of argparse may have several lines.
         line = " ".join(message.split())
         self.exit(2, f"{self.prog}: {line}; see --help\n")
 
@@ -80,7 +82,7 @@ def file_path(text: str) -> Path:
 
 
 def underscored(arguments: Sequence[str]) -> list[str]:
-    """Options as people know them from elsewhere: ``--ref-audio`` is ``--ref_audio``."""
+    """The arguments with underscores in names: ``--ref-audio`` becomes ``--ref_audio``."""
 
     def rename(argument: str) -> str:
         if not argument.startswith("--") or any(map(str.isspace, argument.partition("=")[0])):
@@ -93,104 +95,82 @@ def underscored(arguments: Sequence[str]) -> list[str]:
 
 
 def tts_parser() -> argparse.ArgumentParser:
-    """Options of ``mlx_audio_turbo.tts``."""
+    """The parser of ``mlx_audio_turbo.tts``."""
     out = Parser(
         prog="mlx_audio_turbo.tts",
         usage="%(prog)s TEXT (--voice NAME | --ref_audio CLIP) [options]\n"
         "       %(prog)s --file FILE --voice NAME [options]",
-        description="Speak a text in the voice of a clip, with Chatterbox Turbo on MLX.",
+        description="Speak a text in the voice of a clip, with a Chatterbox model on MLX.",
         epilog=_epilog("tts"),
     )
-    what = out.add_argument_group("what to say")
-    what.add_argument(
-        "words", nargs="?", metavar="TEXT", help="the text, or - to read standard input"
-    )
-    what.add_argument("--text", help="the same as an option; tags like [laugh] are performed")
-    what.add_argument("--file", metavar="FILE", help="a text file in UTF-8, of any length")
-    who = out.add_argument_group("who speaks")
+    what = out.add_argument_group("text")
+    what.add_argument("words", nargs="?", metavar="TEXT", help="the text, or - for standard input")
+    what.add_argument("--text", help="the text as an option; Turbo performs tags such as [laugh]")
+    what.add_argument("--file", metavar="FILE", help="a plain text file in UTF-8, of any length")
+    who = out.add_argument_group("voice and model")
     who.add_argument(
-        "--voice", metavar="NAME|FILE", help="a voice that is kept: see mlx_audio_turbo.voices"
+        "--voice", metavar="NAME|FILE", help="a saved voice: see mlx_audio_turbo.voices"
     )
-    who.add_argument("--ref_audio", metavar="CLIP", help="a clip of the voice, more than 5 s")
+    who.add_argument("--ref_audio", metavar="CLIP", help="a recording of the voice, more than 5 s")
     _add_clip_options(who)
-    who.add_argument("--save_voice", metavar="FILE", help="keep the clip's voice in a file as well")
-    _add_model(out)
+    who.add_argument("--save_voice", metavar="FILE", help="save the clip's voice in a file too")
+    _add_model(who)
 
-    where = out.add_argument_group("where to")
+    where = out.add_argument_group("output")
     where.add_argument(
         "--output",
         metavar="PATH",
-        help="file, folder, or - for standard output (default: speech.wav, none with --play)",
+        help="file, folder, pipe, or - for standard output (default: speech.wav; none\n"
+        "with --play); never a file that is read",
     )
     where.add_argument(
         "--format",
         choices=FORMATS,
-        help="kind of file, unless the name tells (default: wav)",
+        help="format of the file (default: that of its name, or wav)",
     )
-    where.add_argument("--play", action="store_true", help="play it (wants mlx-audio-turbo[play])")
+    where.add_argument(
+        "--play", action="store_true", help="play the audio (needs mlx-audio-turbo[play])"
+    )
     where.add_argument(
         "--stream",
         action="store_true",
-        help="give audio as it is made; with - as TEXT, speak each line as it comes",
+        help="write audio while it is made; with - as TEXT, speak line by line",
     )
     where.add_argument(
-        "--resume", action="store_true", help="go on with a long text that was interrupted"
+        "--resume", action="store_true", help="continue a long text that was interrupted"
     )
-    where.add_argument("--restart", action="store_true", help="begin an interrupted long text anew")
+    where.add_argument(
+        "--restart", action="store_true", help="discard an interrupted long text and begin again"
+    )
     where.add_argument(
         "--plot",
         metavar="IMAGE",
-        help="draw its first minute (wants mlx-audio-turbo[plot])",
+        help="plot the first minute (needs mlx-audio-turbo[plot])",
     )
     where.add_argument(
         "--watermark",
         action="store_true",
-        help="put Perth's mark in (wants mlx-audio-turbo[watermark])",
+        help="add Perth's watermark (needs mlx-audio-turbo[watermark])",
     )
 
-    draw = out.add_argument_group("how tokens are drawn")
-    draw.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same audio")
-    numbers: list[tuple[str, str, type, float, str]] = [
-        ("--temperature", "X", float, 0.8, "0 takes the likeliest token"),
-        ("--top_k", "N", int, 1000, "among the N likeliest"),
-        ("--top_p", "X", float, 0.95, "among those that make up this share"),
-        ("--repetition_penalty", "X", float, 1.2, "against repetition; 1 for none"),
-        ("--max_tokens", "N", int, 1000, "at most, a segment; 25 are one second"),
-        ("--batch_size", "N", int, 4, "segments that are made together"),
-    ]
-    for name, metavar, kind, default, text in numbers:
-        draw.add_argument(
-            name, metavar=metavar, type=kind, default=default, help=f"{text} (default: %(default)s)"
-        )
+    add_run_options(out)
 
-    end = out.add_argument_group("long text and endings")
-    for name, default, text in (
-        ("--sentence_pause", 0.2, "seconds between segments"),
-        ("--paragraph_pause", 0.7, "seconds between paragraphs"),
-        ("--trim_margin", 0.2, "seconds kept past the last speech"),
-        ("--trim_threshold", -35.0, "silence is so many dB below speech"),
-    ):
-        end.add_argument(
-            name, metavar="X", type=float, default=default, help=f"{text} (default: %(default)s)"
-        )
-    end.add_argument("--no_trim", action="store_true", help="keep what comes after the speech")
-
-    tell = out.add_argument_group("what it tells")
+    tell = out.add_argument_group("messages")
     _add_talk(tell)
-    tell.add_argument("--json", action="store_true", help="print one JSON object about the speech")
-    tell.add_argument("--list_tags", action="store_true", help="print the tags, and end")
+    tell.add_argument("--json", action="store_true", help="print a summary as one JSON object")
+    tell.add_argument("--list_tags", action="store_true", help="print the tags and exit")
     tell.add_argument(
-        "--detect", metavar="FILE", help="tell whether FILE has Perth's watermark, and end"
+        "--detect", metavar="FILE", help="report whether FILE has Perth's watermark, and exit"
     )
     _add_completion(tell)
     return out
 
 
 def voices_parser() -> argparse.ArgumentParser:
-    """Options of ``mlx_audio_turbo.voices``."""
+    """The parser of ``mlx_audio_turbo.voices``."""
     out = Parser(
         prog="mlx_audio_turbo.voices",
-        description="Keep voices by name: made once of a clip, then used without it.",
+        description="Save voices by name: made once from a clip, then used without it.",
         epilog=_epilog("voices"),
     )
     _add_completion(out)
@@ -200,39 +180,37 @@ def voices_parser() -> argparse.ArgumentParser:
         description = f"{help[0].upper()}{help[1:]}."
         return commands.add_parser(name, help=help, description=description)
 
-    add = command("add", "make a voice of a clip and keep it")
-    add.add_argument("name", metavar="NAME", help="what to call it: letters, digits and . _ + -")
+    add = command("add", "make a voice from a clip and save it")
+    add.add_argument("name", metavar="NAME", help="its name: letters, digits and . _ + -")
     add.add_argument(
         "clip", metavar="CLIP", help="more than 5 s; 10 to 15 s of one speaker are best"
     )
-    add.add_argument("--consent", metavar="NOTE", default="", help="who allowed it, and how")
+    add.add_argument(
+        "--consent", metavar="NOTE", default="", help="who allowed the use of the voice, and how"
+    )
     _add_clip_options(add)
     _add_model(add)
-    add.add_argument(
-        "--replace", action="store_true", help="take the place of a voice of this name"
-    )
+    add.add_argument("--replace", action="store_true", help="replace a voice of this name")
 
     show = command("list", "print the names, dates and clips of all voices")
-    show.add_argument("--names", action="store_true", help="print the names only, a line each")
+    show.add_argument("--names", action="store_true", help="print only the names, one per line")
     _add_json(show)
 
-    one = command("show", "print all that is known of a voice")
-    one.add_argument("name", metavar="NAME|FILE", help="a kept voice, or the file of any")
+    one = command("show", "print the details of a voice")
+    one.add_argument("name", metavar="NAME|FILE", help="a saved voice, or a voice file")
     _add_json(one)
 
     remove = command("remove", "delete a voice")
-    remove.add_argument("name", metavar="NAME", help="of a kept voice")
+    remove.add_argument("name", metavar="NAME", help="a saved voice")
 
     export = command("export", "copy a voice to a file or into a folder")
-    export.add_argument("name", metavar="NAME", help="of a kept voice")
+    export.add_argument("name", metavar="NAME", help="a saved voice")
     export.add_argument("path", metavar="PATH", help="the new file, or a folder")
 
-    take = command("import", "keep a voice that comes as a file")
-    take.add_argument("path", metavar="FILE", help="as export or Voice.save wrote it")
-    take.add_argument("--name", metavar="NAME", help="what to call it (default: as the file)")
-    take.add_argument(
-        "--replace", action="store_true", help="take the place of a voice of this name"
-    )
+    take = command("import", "save a voice from a file")
+    take.add_argument("path", metavar="FILE", help="a file of export, --save_voice or Voice.save")
+    take.add_argument("--name", metavar="NAME", help="its name (default: that of the file)")
+    take.add_argument("--replace", action="store_true", help="replace a voice of this name")
     for each in (add, show, one, remove, export, take):
         _add_talk(each)
     return out
@@ -254,18 +232,18 @@ def _add_clip_options(out: _Options) -> None:
         "--ref_start",
         metavar="SECONDS",
         type=float,
-        help="of a long clip, take 30 s from here (default: best)",
+        help="of a long clip, use 30 s from here (default: the best)",
     )
     out.add_argument(
         "--no_loudness",
         action="store_true",
-        help="leave the clip as loud as it is",
+        help="keep the loudness of the clip",
     )
 
 
 def _add_talk(out: _Options) -> None:
-    out.add_argument("--verbose", action="store_true", help="say what ran and how long it took")
-    out.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    out.add_argument("--verbose", action="store_true", help="print what ran and how long it took")
+    out.add_argument("--quiet", action="store_true", help="print only errors")
 
 
 def _add_json(out: _Options) -> None:
@@ -275,9 +253,9 @@ def _add_json(out: _Options) -> None:
 def _add_completion(out: _Options) -> None:
     out.add_argument(
         "--print_completion",
-        choices=("bash", "zsh", "fish"),
+        choices=SHELLS,
         action=_PrintCompletion,
-        help="print a script that completes the options in this shell, and end",
+        help="print a script that completes arguments in this shell, and exit",
     )
 
 
@@ -289,7 +267,5 @@ class _PrintCompletion(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> NoReturn:
-        from .completion import script
-
-        parser._print_message(script(parser, str(values)), sys.stdout)
+        parser._print_message(script(parser.prog, str(values)), sys.stdout)
         parser.exit(0)

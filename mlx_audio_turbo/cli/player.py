@@ -12,13 +12,13 @@ import numpy as np
 from ..errors import ExtraError
 
 _READY = 0.2
-"""Seconds that lie ready in the card. With less, a busy machine makes it crackle."""
+"""Seconds of audio in the card's buffer. With less, a busy machine makes it crackle."""
 _PIECE = 0.05
-"""Seconds that are given to it at a time."""
+"""Seconds that are written to the card at a time."""
 
 
 class Player:
-    """Plays what it is given while more is made; leaving it waits for the end."""
+    """Plays audio while more is made; leaving the context waits for the end."""
 
     def __init__(self, sample_rate: int):
         self._stream = _open(sample_rate)
@@ -29,7 +29,7 @@ class Player:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def play(self, audio: np.ndarray) -> None:
-        """Put ``audio`` (samples,) float32 behind what waits."""
+        """Queue ``audio`` (samples,) float32."""
         if self._error is not None:
             raise self._error
         self._queue.put(audio)
@@ -47,7 +47,7 @@ class Player:
         self._queue.put(None)
         if error is not None:
             self._halted.set()
-        # Never closed under the thread that writes: PortAudio would crash.
+        # PortAudio crashes where a stream is closed while a thread writes to it.
         self._thread.join()
         self._stream.close()
         if error is None and self._error is not None:
@@ -63,7 +63,7 @@ class Player:
         audio = self._queue.get()
         if audio is None:
             return
-        # Not before there is something to play: a card that starves complains.
+        # Started with the first audio, because an empty stream reports underruns.
         self._stream.start()
         while audio is not None:
             self._write(audio)
@@ -71,7 +71,7 @@ class Player:
                 audio = self._queue.get(timeout=_PIECE)
             except queue.Empty:
                 audio = self._silence(_PIECE)
-        # Some systems drop at the end what lies ready, so let that be silence.
+        # Some systems drop the end of the buffer, so it ends with silence.
         self._write(self._silence(1.5 * _READY))
         self._stream.stop()
 

@@ -1,4 +1,4 @@
-"""A command's frame: every end is an exit code and at most one line."""
+"""How a command ends: always with an exit code and at most one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import TurboError
 from ..files import atomic
 from .terminal import Terminal, leave_unread
 
-OURS, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 class Terminated(BaseException):
@@ -31,7 +31,7 @@ def run(terminal: Terminal, work: Callable[[], None], *, kept: Callable[[], str]
     and one step of a network may take many seconds.
 
     Args:
-        kept: asked when the work is cut short: what of it remains, as the end of a sentence.
+        kept: called when the work ends early; what remains of it, as the end of a sentence.
     """
     ends: list[BaseException | None] = []
 
@@ -61,7 +61,7 @@ def run(terminal: Terminal, work: Callable[[], None], *, kept: Callable[[], str]
 
 
 def _leave(terminal: Terminal, what: str, kept: Callable[[], str]) -> None:
-    """Tidy up beside a thread that still works; it ends with the process."""
+    """Clean up while the work's thread still runs; it ends with the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atomic.discard_unfinished()
     terminal.error(what + kept())
@@ -74,7 +74,7 @@ def _code(error: BaseException | None, terminal: Terminal, kept: Callable[[], st
     if error is None:
         return 0
     if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else OURS
+        return error.code if isinstance(error.code, int) else UNEXPECTED
     if isinstance(error, BrokenPipeError):
         return leave_unread(sys.stdout)
     if terminal.verbose:
@@ -90,9 +90,9 @@ def _code(error: BaseException | None, terminal: Terminal, kept: Callable[[], st
         terminal.error(f"there is not enough memory{kept()}")
         return USAGE
     terminal.error(
-        f"an error of ours: {type(error).__name__}: {error}{kept()} (--verbose shows where)"
+        f"unexpected error: {type(error).__name__}: {error}{kept()} (--verbose shows where)"
     )
-    return OURS
+    return UNEXPECTED
 
 
 @contextmanager

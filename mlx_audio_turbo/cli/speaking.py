@@ -31,11 +31,11 @@ from ..synthesis.tasks import segments_of
 from ..text.segments import Segment, split_text
 from ..voice import Voice
 from . import text_source
-from .checks import check, speaking_options
 from .destination import Destination, write_file, write_stream, write_to_device
 from .outputs import find_outputs
 from .player import Player
 from .resume import Journal
+from .run_options import all_options, check, given_options
 from .summary import RunSummary, joined
 from .terminal import Terminal
 
@@ -84,11 +84,16 @@ class Run:
         self._claim(destination, len(segments))
         voice = self._given_voice()
         seed = self._seed(destination)
-        options = speaking_options(args)
+        given = given_options(args) | {"seed": seed}
         with ExitStack() as stack:
             player = stack.enter_context(Player(SAMPLE_RATE)) if args.play else None
             model, voice = self._load(voice, outputs.save_voice)
-            options |= {"voice": voice, "seed": seed}
+            options = all_options(type(model), given, model.config.generation)
+            if lines or args.stream:
+                del options["batch_size"]
+            else:
+                segments = segments_of(text, options["segment_limit"])
+            options["voice"] = voice
             if lines:
                 audio = self._speak_lines(model, options)
             elif args.stream:
@@ -141,7 +146,7 @@ class Run:
         return kept if isinstance(kept, int) else secrets.randbits(32)
 
     def _given_voice(self) -> Voice | np.ndarray | None:
-        """A kept voice, or the samples of the clip to make one of."""
+        """A saved voice, or the samples of the clip."""
         args = self._args
         if args.watermark:
             from ..audio import watermark
@@ -153,7 +158,7 @@ class Run:
         if args.ref_audio is not None:
             return load_audio(args.ref_audio, sample_rate=SAMPLE_RATE, start=args.ref_start)
         if args.model in (catalog.DEFAULT_MODEL, "tiny"):
-            raise VoiceError("nobody to speak; give --voice NAME or --ref_audio CLIP")
+            raise VoiceError("there is no voice; give --voice NAME or --ref_audio CLIP")
         return None
 
     def _load(
@@ -175,7 +180,7 @@ class Run:
             voice = model.builtin_voice
             if voice is None:
                 raise VoiceError(
-                    "this model has no voice of its own; give --voice NAME or --ref_audio CLIP"
+                    "this model has no built-in voice; give --voice NAME or --ref_audio CLIP"
                 )
         elif not isinstance(voice, Voice):
             voice = model.encode_voice(
@@ -220,8 +225,10 @@ class Run:
             unit=" characters",
         ) as step:
             for indices in missing:
-                size = min(self._args.batch_size, len(indices))
-                parts = model.generate_parts(text, first=indices.start, batch_size=size, **options)
+                size = min(options["batch_size"], len(indices))
+                parts = model.generate_parts(
+                    text, first=indices.start, **(options | {"batch_size": size})
+                )
                 # The parts may go on past those that are missing.
                 for index, speech in zip(indices, parts, strict=False):
                     speech = self._finish(speech)
@@ -231,10 +238,10 @@ class Run:
                     yield speech.audio
 
     def _speak_lines(self, model: ChatterboxTurbo, options: dict[str, Any]) -> Iterator[np.ndarray]:
-        """Each line in its turn; line n, from 0 on, has the seed + n.
+        """Each line in turn; line n, from 0, has the seed + n.
 
-        A line that cannot be spoken must not end the run: whoever writes to it would have to know
-        what the model refuses.
+        A line that cannot be spoken is skipped, because the program that writes the lines cannot
+        know what the model refuses.
         """
         seed = options["seed"]
         for count, line in enumerate(text_source.read_lines(self._args)):
@@ -278,7 +285,9 @@ class Run:
         spoken = json.dumps([(segment.text, segment.pause) for segment in segments])
         model = user_path(self._args.model)
         kept = {
-            name: repr(value) for name, value in options.items() if name not in ("voice", "seed")
+            name: repr(value)
+            for name, value in options.items()
+            if name not in ("voice", "seed", "batch_size")
         }
         return {
             "text": hashlib.sha256(spoken.encode()).hexdigest(),

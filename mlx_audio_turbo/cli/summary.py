@@ -37,7 +37,7 @@ class RunSummary:
 
     @property
     def real_time_factor(self) -> float:
-        """Seconds of work, loading aside, for a second of audio."""
+        """Seconds of work per second of audio, without loading."""
         work = sum(value for stage, value in self.seconds.items() if stage != "loading")
         return work / self.duration if self.samples else 0.0
 

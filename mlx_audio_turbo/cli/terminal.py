@@ -1,4 +1,4 @@
-"""How the commands talk: lines and bars on standard error, results on standard output."""
+"""The messages of the commands: lines and progress bars on standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_READER = 141
 
 
 def leave_unread(stream: TextIO) -> int:
-    """Nobody reads ``stream``: not even the interpreter's last flush may write. The exit code."""
+    """Discard what is still written to ``stream``, whose reader has gone; returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return NO_READER
 
@@ -35,9 +35,9 @@ def open_streams() -> None:
 
 
 class Terminal:
-    """One run's talk.
+    """The messages of one run.
 
-    quiet: errors only. verbose: notes as well.
+    quiet: only errors. verbose: notes too.
     """
 
     def __init__(self, program: str, *, quiet: bool = False, verbose: bool = False):
@@ -47,26 +47,26 @@ class Terminal:
 
     @property
     def bars(self) -> bool:
-        """Whether somebody watches standard error."""
+        """Whether progress bars are shown."""
         return not self.quiet and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
-        """A line that people may want to know."""
+        """Print a message, unless ``quiet``."""
         if not self.quiet:
             self._write(line)
 
     def note(self, line: str) -> None:
-        """A line for those who asked for more."""
+        """Print a message if ``verbose``."""
         if self.verbose:
             self._write(line)
 
     def error(self, line: str) -> None:
-        """A line that must be seen."""
+        """Print an error, as one line."""
         self.close_bar()
         self._write(f"{self.program}: {' '.join(line.split())}")
 
     def close_bar(self) -> None:
-        """Leave the bar as it is and go to the next line."""
+        """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -75,7 +75,7 @@ class Terminal:
     def bar(
         self, what: str, *, total: int | None = None, done: int = 0, unit: str = "", scale: int = 1
     ) -> Iterator[Callable[[int], None]]:
-        """A progress bar; gives what to call with each step."""
+        """A progress bar; yields the function to call with each step."""
         if not self.bars:
             yield lambda step: None
             return
@@ -98,7 +98,7 @@ class Terminal:
             self.close_bar()
 
     def byte_bar(self, what: str) -> Callable[[int, int], None]:
-        """A bar for what reports bytes done and in all; it goes when all are done."""
+        """A progress bar of bytes: the function to call with the bytes done and in all."""
         state = {"done": 0}
 
         def show(done: int, total: int) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .completion import complete
 from .options import tts_parser, underscored
 from .process import run
 from .terminal import Terminal
@@ -16,7 +17,9 @@ from .text_source import TAGS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
-    args = tts_parser().parse_args(underscored(sys.argv[1:] if argv is None else argv))
+    parser = tts_parser()
+    complete(parser)
+    args = parser.parse_args(underscored(sys.argv[1:] if argv is None else argv))
     terminal = Terminal("mlx_audio_turbo.tts", quiet=args.quiet, verbose=args.verbose)
     if not terminal.bars:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -16,6 +16,7 @@ from ..files.paths import user_path
 from ..loading import catalog
 from ..voice import Voice
 from ..voice_library import SavedVoice, VoiceLibrary, find
+from .completion import complete
 from .destination import check_apart
 from .options import underscored, voices_parser
 from .process import run
@@ -24,7 +25,9 @@ from .terminal import Terminal
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
-    args = voices_parser().parse_args(underscored(sys.argv[1:] if argv is None else argv))
+    parser = voices_parser()
+    complete(parser)
+    args = parser.parse_args(underscored(sys.argv[1:] if argv is None else argv))
     terminal = Terminal("mlx_audio_turbo.voices", quiet=args.quiet, verbose=args.verbose)
     if not terminal.bars:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
