@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .config import FRAMES_PER_TOKEN, SPEECH_CODES
-from .errors import VoiceError
+from .errors import ModelFolderError, VoiceError
 from .files.atomic import check_place, replacing
 from .files.paths import user_path
+from .files.safetensors_reader import Reader
 
 _FORMAT = "mlx_audio_turbo.voice"
 _TENSORS = {
@@ -28,6 +26,7 @@ _TENSORS = {
 }
 """Field by field the names that converted folders use in ``conds.safetensors``, batch of one."""
 _PROMPT_LENGTH = "gen.prompt_token_len"
+REMEDY = "make the voice again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +50,15 @@ class Voice:
 
     def __post_init__(self) -> None:
         for field in _TENSORS:
-            kind = np.int32 if field.endswith("tokens") else np.float32
-            array = np.array(getattr(self, field), dtype=kind)
+            given, tokens = np.asarray(getattr(self, field)), field.endswith("tokens")
+            # An embedding's row outside of its table would be read from anywhere in memory.
+            if tokens and given.size and not _are_tokens(given):
+                raise VoiceError(f"{field} of the voice holds no speech tokens; make it again")
+            array = np.array(given, dtype=np.int32 if tokens else np.float32)
             if array.ndim != (2 if field == "s3gen_prompt_mel" else 1) or not array.size:
                 raise VoiceError(f"{field} of the voice has shape {array.shape}; make it again")
             if not np.all(np.isfinite(array)):
                 raise VoiceError(f"{field} of the voice is not finite; make it again")
-            # An embedding's row outside of its table would be read from anywhere in memory.
-            if kind is np.int32 and (array.min() < 0 or array.max() >= SPEECH_CODES):
-                raise VoiceError(f"{field} of the voice holds no speech tokens; make it again")
             array.setflags(write=False)
             object.__setattr__(self, field, array)
         if len(self.s3gen_prompt_mel) != 2 * len(self.s3gen_prompt_tokens):
@@ -133,9 +132,8 @@ class Voice:
         Raises:
             VoiceError: no such file, damaged, or not a voice.
         """
-        with _opened(user_path(path)) as (file, metadata):
-            fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
-        return cls(**fields, family=metadata.get("family", ""))
+        reader = _voice_file(user_path(path))
+        return cls(**_fields(reader, REMEDY), family=reader.metadata.get("family", ""))
 
     @classmethod
     def load_builtin(cls, path: Path, *, family: str) -> Voice:
@@ -149,19 +147,18 @@ class Voice:
         Raises:
             VoiceError: damaged, or not a voice.
         """
-        try:
-            with safe_open(path, "np") as file:
-                names = set(file.keys())
-                if absent := sorted(set(_TENSORS.values()) - names):
-                    raise VoiceError(f"{path} lacks {absent[0]}; convert the model again")
-                fields = {field: file.get_tensor(name)[0] for field, name in _TENSORS.items()}
-                tokens, mel = fields["s3gen_prompt_tokens"], fields["s3gen_prompt_mel"]
-                count = min(len(tokens), len(mel) // FRAMES_PER_TOKEN)
-                if _PROMPT_LENGTH in names:
-                    length = int(file.get_tensor(_PROMPT_LENGTH).reshape(-1)[0])
-                    count = max(0, min(count, length))
-        except (SafetensorError, OSError, IndexError, TypeError) as error:
-            raise VoiceError(f"{path} is damaged ({error}); convert the model again") from None
+        remedy = "convert the model again"
+        reader = _reader(path, remedy)
+        if absent := sorted(set(_TENSORS.values()) - set(reader.tensors)):
+            raise VoiceError(f"{path} lacks {absent[0]}; {remedy}")
+        fields = _fields(reader, remedy)
+        tokens, mel = fields["s3gen_prompt_tokens"], fields["s3gen_prompt_mel"]
+        count = min(len(tokens), len(mel) // FRAMES_PER_TOKEN)
+        if _PROMPT_LENGTH in reader.tensors:
+            length = reader.read(_PROMPT_LENGTH).reshape(-1)
+            if not length.size:
+                raise VoiceError(f"{path} is damaged ({_PROMPT_LENGTH} is empty); {remedy}")
+            count = max(0, min(count, int(length[0])))
         cut = {
             "s3gen_prompt_tokens": tokens[:count],
             "s3gen_prompt_mel": mel[: FRAMES_PER_TOKEN * count],
@@ -175,21 +172,35 @@ class Voice:
         Raises:
             VoiceError: no such file, damaged, or not a voice.
         """
-        with _opened(user_path(path)) as (_, metadata):
-            return metadata
+        return _voice_file(user_path(path)).metadata
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """The open safetensors file of a voice, and its metadata."""
+def _are_tokens(ids: np.ndarray) -> bool:
+    return bool(ids.dtype.kind in "iu" and ids.min() >= 0 and ids.max() < SPEECH_CODES)
+
+
+def _reader(path: Path, remedy: str) -> Reader:
+    try:
+        return Reader(path, remedy=remedy)
+    except ModelFolderError as error:
+        raise VoiceError(str(error)) from None
+
+
+def _voice_file(path: Path) -> Reader:
+    """The tensors of a file that :meth:`Voice.save` wrote."""
     if not path.is_file():
         raise VoiceError(f"no voice file at {path}; make one with encode_voice(...).save(...)")
-    try:
-        with safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-            absent = set(_TENSORS.values()) - set(file.keys())
-            if metadata.get("format") != _FORMAT or absent:
-                raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
-            yield file, metadata
-    except (SafetensorError, OSError) as error:
-        raise VoiceError(f"{path} is damaged ({error}); make the voice again") from None
+    reader = _reader(path, REMEDY)
+    if reader.metadata.get("format") != _FORMAT or set(_TENSORS.values()) - set(reader.tensors):
+        raise VoiceError(f"{path} is not a voice file; make one with encode_voice")
+    return reader
+
+
+def _fields(reader: Reader, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays of a voice by field, without the axis of the batch."""
+    fields = {}
+    for field, name in _TENSORS.items():
+        if not (shape := reader.tensors[name].shape) or not shape[0]:
+            raise VoiceError(f"{reader.path} is damaged ({name} has shape {shape}); {remedy}")
+        fields[field] = reader.read(name)[0]
+    return fields
