@@ -57,7 +57,10 @@ def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
 def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
     loaded = load(tiny_folder, dtype=mx.bfloat16)
     named = cast(list[tuple[str, mx.array]], tree_flatten(loaded.networks.parameters()))
-    assert {array.dtype for _, array in named} == {mx.bfloat16}
+    # The vocoder loses 15 to 30 dB in half precision.
+    wide = {array.dtype for name, array in named if name.startswith("s3gen.mel2wav.")}
+    others = {array.dtype for name, array in named if not name.startswith("s3gen.mel2wav.")}
+    assert (wide, others) == ({mx.float32}, {mx.bfloat16})
 
 
 def test_a_missing_tensor_is_named(folder: Path) -> None:

@@ -7,7 +7,7 @@ channels)``. docs/kernels.md has the measurements behind each form.
 from .activations import elu, gelu, gelu_tanh, leaky_relu, mish, silu, snake
 from .attention import attention
 from .convolution import conv1d, conv2d, conv_transpose1d
-from .device import on_gpu
+from .device import on_gpu, pinned
 
 __all__ = [
     "attention",
@@ -20,6 +20,7 @@ __all__ = [
     "leaky_relu",
     "mish",
     "on_gpu",
+    "pinned",
     "silu",
     "snake",
 ]

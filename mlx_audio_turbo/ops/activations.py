@@ -47,7 +47,8 @@ def gelu(x: mx.array) -> mx.array:
 
 @_one_kernel
 def _gelu(x: mx.array) -> mx.array:
-    return x * (1 + mx.erf(x * 0.7071067811865476)) * 0.5
+    # Halved first: twice a large float16 is infinite.
+    return 0.5 * x * (1 + mx.erf(x * 0.7071067811865476))
 
 
 def gelu_tanh(x: mx.array) -> mx.array:
@@ -95,4 +96,6 @@ def snake(x: mx.array, alpha: mx.array) -> mx.array:
 
 @_one_kernel
 def _snake(x: mx.array, alpha: mx.array) -> mx.array:
-    return x + mx.square(mx.sin(alpha * x)) / (alpha + 1e-9)
+    # In float32: in half precision a small alpha gives 0 / 0.
+    wide, alpha = x.astype(mx.float32), alpha.astype(mx.float32)
+    return (wide + mx.square(mx.sin(alpha * wide)) / (alpha + 1e-9)).astype(x.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .device import BLOCK, slow_functions
+from .device import BLOCK, on_cuda, slow_functions
 from .fast_math import exp2_times_constant
 
 _LOG2_E = 1.4426950408889634
@@ -20,6 +20,8 @@ def attention(
     mask: mx.array | str | None = None,
 ) -> mx.array:
     """Scaled dot-product attention over (B, H, T, D); ``mask`` is additive, boolean or "causal"."""
+    if isinstance(mask, mx.array) and on_cuda():
+        mask = mx.contiguous(mask)  # cuDNN refuses a view with odd strides
     # A single query has few scores, and the plain form fewer primitives.
     if q.shape[2] == 1 or not slow_functions(q):
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)

@@ -1,6 +1,8 @@
 """Convolutions. On the CPU they are sums of matrix products, computed by its BLAS.
 
-MLX's own dilated and transposed convolutions are about 50 times slower there.
+MLX's own dilated and transposed convolutions are about 50 times slower there. On CUDA the same
+forms avoid cuDNN, which makes a plan for each shape: every new length of an utterance has about 50.
+Metal runs MLX's own.
 
 Dimensions: B batch, T time, C channels in, O channels out, K kernel, F frequency.
 """
@@ -9,9 +11,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .device import on_gpu
+from .device import on_cuda, on_gpu
 
 _NARROW = 16  # channels
+
+
+def _native() -> bool:
+    """Whether MLX's own convolutions are best: on Metal."""
+    return on_gpu() and not on_cuda()
 
 
 def conv1d(
@@ -29,13 +36,13 @@ def conv1d(
     ``padding`` is one number for both sides or (left, right), with zeros.
     """
     left, right = (padding, padding) if isinstance(padding, int) else padding
-    if on_gpu() and left == right:
+    if _native() and left == right and groups == 1:
         y = mx.conv1d(x, weight, stride, left, dilation, groups)
         return y if bias is None else y + bias
     if left or right:
         x = mx.pad(x, [(0, 0), (left, right), (0, 0)])
     depthwise = groups == x.shape[-1] == weight.shape[0] > 1
-    if on_gpu() or (groups > 1 and not depthwise):
+    if _native() or (groups > 1 and not depthwise):  # Metal's depthwise kernel takes no padding
         y = mx.conv1d(x, weight, stride, 0, dilation, groups)
     elif depthwise:
         y = _depthwise_conv1d(x, weight, stride, dilation)
@@ -98,11 +105,9 @@ def conv_transpose1d(
 
     Gives (B, (T - 1) * stride - 2 * padding + K, O).
     """
-    if on_gpu():
-        y = mx.conv_transpose1d(x, weight, stride, padding)
-        return y if bias is None else y + bias
     # The phase form: an ordinary convolution whose channels are all ``stride`` samples of a step,
-    # the kernel padded to whole steps. A product and overlap-add takes 4 times as long.
+    # the kernel padded to whole steps. A product and overlap-add takes 4 times as long on a CPU;
+    # Metal's transposed convolution unfolds the zeros between steps, ``stride`` times the work.
     out, kernel, channels = weight.shape
     batch, time, _ = x.shape
     steps = -(-kernel // stride)
@@ -127,7 +132,7 @@ def conv2d(
     ``stride`` is that of F, T keeps its own; ``padding`` is on all four sides, with zeros.
     """
     kernel, channels = weight.shape[1], weight.shape[3]
-    if on_gpu() or channels < _NARROW:
+    if _native() or channels < _NARROW:
         y = mx.conv2d(x, weight, (stride, 1), padding)
         return y if bias is None else y + bias
     # A product for each tap, as in one dimension. With the lines of the image laid end to end, a

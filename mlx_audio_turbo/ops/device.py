@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import mlx.core as mx
@@ -17,9 +20,67 @@ blocks lose more to MLX's cost per primitive than they gain.
 """
 
 
+_FORCED = os.environ.get("MLX_AUDIO_TURBO_FORCE_GPU_PATH", "0")
+"""For developers: 1 or ``metal``, or ``cuda``, runs that back end's code path on any device."""
+# MLX reads these at its first convolution or product. A plan of cuDNN is made for each shape, and
+# MLX raises once a process has seen twice as many as its caches hold, though old ones can go.
+# Products of float32 in TF32 have the precision of float16: F0, the encoders and the vocoder are
+# float32 because that does not suffice.
+_MLX_DEFAULTS = {
+    "MLX_ENABLE_CACHE_THRASHING_CHECK": "0",
+    "MLX_CUDA_CONV_CACHE_SIZE": "1024",
+    "MLX_CUDA_SDPA_CACHE_SIZE": "1024",
+    "MLX_CUDA_GRAPH_CACHE_SIZE": "2000",
+    "MLX_ENABLE_TF32": "0",
+}
+for _name, _value in _MLX_DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+_own = threading.local()
+_pins = threading.Condition()
+_pinned: list[mx.Device] = []
+_default: list[mx.Device] = []
+
+
+@contextmanager
+def pinned(device: mx.Device) -> Iterator[None]:
+    """All new work of this thread inside goes to ``device``.
+
+    MLX's default device is the process's: another thread that sets it, or uses ``with mx.stream``,
+    changes it for all. Inside, it is set again and :func:`on_gpu` asks the thread's own. Threads
+    that pin different devices take turns. The last to leave restores the default.
+    """
+    with _pins:
+        _pins.wait_for(lambda: not _pinned or _pinned[0] == device)
+        if not _pinned:
+            _default[:] = [mx.default_device()]
+        _pinned.append(device)
+        mx.set_default_device(device)
+    before, _own.device = getattr(_own, "device", None), device
+    try:
+        yield
+    finally:
+        _own.device = before
+        with _pins:
+            _pinned.remove(device)
+            if not _pinned:
+                mx.set_default_device(_default[0])
+            _pins.notify_all()
+
+
+def device() -> mx.Device:
+    """The device of this thread's new work."""
+    return getattr(_own, "device", None) or mx.default_device()
+
+
 def on_gpu() -> bool:
-    """Whether new work goes to a GPU."""
-    return mx.default_device().type == mx.DeviceType.gpu
+    """Whether this thread's new work takes the form for a GPU."""
+    return _FORCED != "0" or device().type == mx.DeviceType.gpu
+
+
+def on_cuda() -> bool:
+    """Whether that GPU is CUDA's, and not Metal's."""
+    return on_gpu() and (_FORCED == "cuda" or (_FORCED == "0" and mx.cuda.is_available()))
 
 
 @cache

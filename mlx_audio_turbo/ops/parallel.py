@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import mlx.core as mx
 
-from .device import BLOCK, on_gpu
+from .blas import one_thread
+from .device import BLOCK, device, on_gpu
 
 T = TypeVar("T")
 Halo = tuple[int, int]
@@ -25,18 +27,25 @@ MAX_LANES = 4
 """One Python thread feeds all lanes."""
 MIN_LANE_VALUES = 1 << 14
 """Smaller parts cost more in synchronisation than a lane gains."""
+MAX_GPU_VALUES = 1 << 25
+"""Values of the largest array that one range makes on a GPU: 64 MB in half precision."""
 _own = threading.local()
 
 
 def lanes() -> list[mx.Stream]:
     """The streams of this thread: one on a GPU or a single core, else one a core."""
-    first = mx.default_stream(mx.default_device())
+    first = mx.default_stream(device())
     if on_gpu():
         return [first]
     if not hasattr(_own, "streams"):
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         _own.streams = [mx.new_stream(mx.cpu) for _ in range(min(usable, MAX_LANES) - 1)]
     return [first, *_own.streams]
+
+
+def products_on_one_thread() -> AbstractContextManager[None]:
+    """Inside, a product takes one thread, as the lanes use the cores. On a GPU it does nothing."""
+    return nullcontext() if on_gpu() else one_thread()
 
 
 def map(function: Callable[..., T], *parts: Sequence) -> list[T]:
@@ -63,16 +72,27 @@ def map_time(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
     return mx.concatenate(parts, axis=1)
 
 
-def map_ranges(function: Callable[[int, int], mx.array], time: int, channels: int) -> mx.array:
+def map_ranges(
+    function: Callable[[int, int], mx.array],
+    time: int,
+    channels: int,
+    *,
+    values_per_step: int = 0,
+) -> mx.array:
     """Join ``function(start, stop)`` (B, stop - start, ...) over the ranges that make up ``time``.
 
     On the CPU a range is short enough for a chain of operations on ``channels`` to stay in a
-    core's cache, and the ranges take the lanes in turn. On a GPU there is one range.
+    core's cache, and the ranges take the lanes in turn. On a GPU there is one range, or as many as
+    ``values_per_step``, the values of the largest array for each step of a range, needs for
+    :data:`MAX_GPU_VALUES`.
     """
     if on_gpu():
+        count = min(time, max(1, -(-time * values_per_step // MAX_GPU_VALUES)))
+    else:
+        count = max(1, round(time * channels / BLOCK))
+        count = min(time, max(count, min(len(lanes()), time * channels // MIN_LANE_VALUES)))
+    if count == 1:
         return function(0, time)
-    count = max(1, round(time * channels / BLOCK))
-    count = min(time, max(count, min(len(lanes()), time * channels // MIN_LANE_VALUES)))
     bounds = [time * i // count for i in range(count + 1)]
     return mx.concatenate(map(function, bounds[:-1], bounds[1:]), axis=1)
 

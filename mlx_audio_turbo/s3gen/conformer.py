@@ -94,7 +94,9 @@ class RelativeAttention(nn.Module):
             y = ops.attention(queries, k, v, scale=self._scale, mask=bias)
             return self.out(y.swapaxes(1, 2).reshape(batch, stop - start, width))
 
-        return parallel.map_ranges(attend, time, width)
+        # On a GPU the scores by distance, 2T for each head and query, are the largest array.
+        scores = batch * self._heads * 2 * time
+        return parallel.map_ranges(attend, time, width, values_per_step=scores)
 
 
 class FeedForward(nn.Module):

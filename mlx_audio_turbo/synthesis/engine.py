@@ -90,18 +90,18 @@ class _State:
 
 
 def _serve(state: _State, device: mx.Device, cache_limit: int | None) -> None:
-    mx.set_default_device(device)
     while (request := state.next()) is not None:
         result, error = None, None
         previous = mx.set_cache_limit(cache_limit) if cache_limit is not None else None
         try:
-            if request.given_up:
-                if request.steps is not None:
-                    request.steps.close()
-                raise StopIteration
-            if request.steps is None:
-                request.steps = request.make()
-            result = next(request.steps)
+            with ops.pinned(device):
+                if request.given_up:
+                    if request.steps is not None:
+                        request.steps.close()
+                    raise StopIteration
+                if request.steps is None:
+                    request.steps = request.make()
+                result = next(request.steps)
         except BaseException as raised:  # raised again in the caller's thread
             error = raised
         finally:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..config import FRAMES_PER_TOKEN, SILENCE, RenderingConfig
 from ..loading.networks import S3Gen
-from ..ops import blas
+from ..ops import on_gpu, parallel
 from ..options import ChunkOptions
+from ..s3gen.model import TokenToMel
 from ..voice import Voice
 from .noise import NoiseSource
 from .streaming_vocoder import StreamingVocoder
@@ -29,6 +30,8 @@ BLEND_FRAMES = 4
 """Mel frames over which a chunk fades into the next one."""
 MIN_LENGTH_RATIO = 0.75
 """Utterances are rendered together if the shortest has at least this share of the longest."""
+MAX_BATCH_TOKENS = 8192
+"""Rows times tokens of the longest, prompt included, that a batch renders: bounds its memory."""
 LATENCY_TOKENS = TOKEN_LOOKAHEAD + (MEL_LOOKAHEAD + BLEND_FRAMES) // FRAMES_PER_TOKEN
 """Tokens that must follow a token before its audio is final: 0.4 s of speech."""
 
@@ -75,7 +78,7 @@ class TokenToWav:
         """
         blocks = self._blocks(tokens, final=final)
         while True:
-            with blas.one_thread():  # the networks use the other cores themselves
+            with parallel.products_on_one_thread():
                 block = next(blocks, None)
             if block is None:
                 return
@@ -94,15 +97,15 @@ class TokenToWav:
         if self._emitted:
             start = max(0, self._emitted // FRAMES_PER_TOKEN - self._window)
         first = FRAMES_PER_TOKEN * start
-        states = self._flow(
-            _row(tokens[start:]),
+        mel = _solve(
+            self._flow,
+            [_row(tokens[start:])],
+            [self._noise(first, FRAMES_PER_TOKEN * len(tokens) - first)],
             prompt_tokens=self._prompt_tokens,
             prompt_mel=self._prompt_mel,
             x_vector=self._x_vector,
-            noise=self._noise(first, FRAMES_PER_TOKEN * len(tokens) - first),
             final=final,
-        )
-        mel = _last(states)[:, self._emitted - first :]
+        )[:, self._emitted - first :]
         if self._overlap is not None:
             mel = _blend(self._overlap, mel)
         count = mel.shape[1] if final else mel.shape[1] - BLEND_FRAMES
@@ -140,48 +143,80 @@ def render_batch(
     closed = [each._closed(some) for each, some in zip(renderers, tokens, strict=True)]
     counts = [FRAMES_PER_TOKEN * len(some) for some in closed]
     noise = [each._noise(0, count) for each, count in zip(renderers, counts, strict=True)]
-    with blas.one_thread():
-        states = renderers[0]._flow(
-            _padded([_row(some) for some in closed]),
+    with parallel.products_on_one_thread():
+        mel = _solve(
+            renderers[0]._flow,
+            [_row(some) for some in closed],
+            noise,
             prompt_tokens=mx.concatenate([renderer._prompt_tokens for renderer in renderers]),
             prompt_mel=mx.concatenate([renderer._prompt_mel for renderer in renderers]),
             x_vector=mx.concatenate([renderer._x_vector for renderer in renderers]),
-            noise=_padded(noise),
-            lengths=mx.array([len(some) for some in closed]),
+            final=True,
         )
-        mel = _last(states)
         return [
             list(renderer._vocoder.push(mel[row : row + 1, :count], final=True))
             for row, (renderer, count) in enumerate(zip(renderers, counts, strict=True))
         ]
 
 
-def _last(states: Iterator[mx.array]) -> mx.array:
-    """The last of the solver's states, each evaluated before the next is built: the graph of one
-    step is in memory."""
-    state = next(states)
-    mx.async_eval(state)
-    for state in states:
-        mx.async_eval(state)
-    return state
+def _solve(
+    flow: TokenToMel,
+    tokens: Sequence[mx.array],
+    noise: Sequence[mx.array],
+    *,
+    prompt_tokens: mx.array,
+    prompt_mel: mx.array,
+    x_vector: mx.array,
+    final: bool,
+) -> mx.array:
+    """Mel (B, frames of the longest, M) of rows of ``tokens`` (1, n), with the noise of each.
+
+    On a GPU the rows are padded to one of a few lengths, as back ends compile or plan by shape.
+    """
+    counts = [row.shape[1] for row in tokens]
+    longest, known = max(counts), prompt_tokens.shape[1]
+    length = bucket(known + longest) - known if on_gpu() else longest
+    states = flow(
+        _padded(tokens, length),
+        prompt_tokens=prompt_tokens,
+        prompt_mel=prompt_mel,
+        x_vector=x_vector,
+        noise=_padded(noise, FRAMES_PER_TOKEN * (known + length)),
+        lengths=mx.array(counts) if min(counts) < length or len(counts) > 1 else None,
+        final=final,
+    )
+    mel = next(states)
+    mx.async_eval(mel)
+    # The states are evaluated one by one, so that the graph of one step is in memory.
+    for mel in states:
+        mx.async_eval(mel)
+    withheld = 0 if final else TOKEN_LOOKAHEAD
+    return mel[:, : FRAMES_PER_TOKEN * (longest - withheld)]
 
 
-def _padded(rows: Sequence[mx.array]) -> mx.array:
-    """Rows (1, n, ...) of several lengths as one array, padded with zeros on the right."""
-    longest = max(row.shape[1] for row in rows)
-    ends = [[(0, 0), (0, longest - row.shape[1])] + [(0, 0)] * (row.ndim - 2) for row in rows]
+def bucket(length: int) -> int:
+    """The next of the lengths to pad to: 64 and four, evenly spaced, to each doubling."""
+    step = 1 << max(4, (length - 1).bit_length() - 3)
+    return -(-length // step) * step
+
+
+def _padded(rows: Sequence[mx.array], length: int) -> mx.array:
+    """Rows (1, n, ...) of several lengths as one array (B, length, ...), zeros on the right."""
+    ends = [[(0, 0), (0, length - row.shape[1])] + [(0, 0)] * (row.ndim - 2) for row in rows]
     return mx.concatenate([mx.pad(row, end) for row, end in zip(rows, ends, strict=True)])
 
 
 def group_by_length(utterances: Sequence[tuple[TokenToWav, Sequence[int]]]) -> list[list[int]]:
-    """Indices of utterances that one batch renders without waste: similar length, same prompt."""
+    """Indices of utterances that one batch renders: similar length, same prompt, bounded memory."""
     groups: list[list[int]] = []
     sizes = [(renderer._prompt_mel.shape[1], len(tokens)) for renderer, tokens in utterances]
     for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
         prompt, length = sizes[index]
         if groups:
             other, longest = sizes[groups[-1][0]]
-            if other == prompt and length >= MIN_LENGTH_RATIO * longest:
+            size = (len(groups[-1]) + 1) * (prompt // FRAMES_PER_TOKEN + longest)
+            fits = size <= MAX_BATCH_TOKENS and length >= MIN_LENGTH_RATIO * longest
+            if other == prompt and fits:
                 groups[-1].append(index)
                 continue
         groups.append([index])
