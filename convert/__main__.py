@@ -8,21 +8,28 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mlx_audio_turbo import presets
 from mlx_audio_turbo.cli.options import Parser, file_path
 from mlx_audio_turbo.cli.terminal import open_streams
 from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.files.paths import user_path
-from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo.voice import Voice
 
 from . import builtin_voice as voices
-from . import card, compare, folder, upstream, verify
+from . import card, compare, folder, published, source, verify
 from .synthetic import checkpoint as synthetic
-from .third_party import build as foreign
+from .synthetic import tiny
+from .third_party import build as third_party
+from .third_party.recognise import ThirdPartyFolder, recognise
 
-_SIZES = {"tiny": ("tiny", TINY), "nano": ("nano", NANO), "full": ("turbo", TURBO)}
-_PUBLISHED = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
+_SIZES = {
+    **tiny.SIZES,
+    "nano": (presets.TURBO_TYPE, presets.NANO),
+    "full": (presets.TURBO_TYPE, presets.TURBO),
+    "original": (presets.ORIGINAL_TYPE, presets.ORIGINAL),
+    "multilingual": (presets.MULTILINGUAL_TYPE, presets.MULTILINGUAL),
+}
 _SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
@@ -30,7 +37,7 @@ _FAULTS_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 1 where ``verify`` finds a fault, 2 where the user can put it right."""
+    """Run the command; the code is 1 where ``verify`` finds a fault, 2 for a user's error."""
     open_streams()
     args = parser().parse_args(arguments)
     try:
@@ -56,12 +63,12 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=description)
 
     build = command("build", "make a model folder of a published checkpoint")
-    build.add_argument("--model", choices=_PUBLISHED, help="which published model (default: turbo)")
+    build.add_argument("--model", choices=published.MODELS, help="which published model (default: turbo)")
     build.add_argument(
         "--source",
         metavar="DIR|REPO",
         help="folder with the upstream files, or of another MLX converter, or one of "
-        f"{', '.join(upstream.REPOSITORIES)} (default: that of --model)",
+        f"{', '.join(dict.fromkeys(presets.PUBLISHED.values()))} (default: that of --model)",
     )
     build.add_argument("--revision", metavar="SHA", help="commit of the repository")
     build.add_argument(
@@ -91,12 +98,12 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--no-s3tokenizer",
         action="store_true",
-        help="leave out the S3 tokenizer (248 MB); such a folder speaks with ready voices only",
+        help="leave out the S3 tokenizer (248 MB); such a folder speaks with saved voices only",
     )
     build.add_argument(
         "--include-voice",
         action="store_true",
-        help="keep the built-in voice, which is somebody's and nobody says whose",
+        help="keep the built-in voice, a person's whom the publisher does not name",
     )
     build.add_argument("--force", action="store_true", help="replace the folder at --output")
     build.set_defaults(run=_build)
@@ -133,9 +140,9 @@ def parser() -> argparse.ArgumentParser:
     share.set_defaults(run=_publish)
 
     make = command(
-        "synthetic", "make an untrained checkpoint in the upstream layout; it speaks noise"
+        "synthetic", "make an untrained checkpoint in the upstream layout, which speaks noise"
     )
-    make.add_argument("--size", choices=_SIZES, required=True, help="of the networks")
+    make.add_argument("--size", choices=_SIZES, required=True, help="which model, in which size")
     make.add_argument(
         "--output", type=file_path, required=True, metavar="DIR", help="the new folder"
     )
@@ -144,7 +151,7 @@ def parser() -> argparse.ArgumentParser:
         "--tokenizer",
         type=file_path,
         metavar="DIR",
-        help="folder with the five tokenizer files to use (default: one token per byte)",
+        help="folder with the tokenizer files to use (default: one token per byte or character)",
     )
     make.add_argument("--force", action="store_true", help="replace the folder at --output")
     make.set_defaults(run=_synthetic)
@@ -152,29 +159,35 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _build(args: argparse.Namespace) -> None:
-    quantization = _quantization(args)
+    if not args.quantize and (args.bits or args.group_size):
+        raise OptionError("--bits and --group-size change nothing without --quantize; add it")
     if args.include_voice:
         print(voices.WARNING, file=sys.stderr)
-    place = args.source or _PUBLISHED[args.model or "turbo"]
-    if other := foreign.recognise(user_path(place)):
-        if quantization or args.no_s3tokenizer:
+    place = args.source or args.model or "turbo"
+    if other := recognise(user_path(place)):
+        if args.quantize or args.no_s3tokenizer:
             raise OptionError(
-                f"{place} is another converter's folder; --quantize and --no-s3tokenizer want the "
+                f"{place} is another converter's folder; --quantize and --no-s3tokenizer need the "
                 "original checkpoint"
             )
         _rebuild(args, other)
         return
-    source = upstream.resolve(
+    found = source.resolve(
         place,
+        model=args.model,
         revision=args.revision,
         include_voice=args.include_voice,
         progress=_progress("check"),
     )
-    if args.model and args.model != source.variant:
-        raise OptionError(f"{place} holds {source.variant}, not {args.model}; leave out one of two")
-    output = args.output or Path(_name(source.variant, args.dtype, quantization))
+    if args.model and args.model != found.variant:
+        raise OptionError(f"{place} holds {found.variant}, not {args.model}; leave out one of two")
+    quantization = None
+    if args.quantize:
+        blocks = (found.config.t3.blocks,)
+        quantization = Quantization(args.bits or 4, args.group_size or 64, blocks)
+    output = args.output or Path(_name(found.variant, args.dtype, quantization))
     folder.convert(
-        source,
+        found,
         output,
         dtype=args.dtype,
         quantization=quantization,
@@ -186,25 +199,19 @@ def _build(args: argparse.Namespace) -> None:
     print(output)
 
 
-def _quantization(args: argparse.Namespace) -> Quantization | None:
-    if args.quantize:
-        return Quantization(bits=args.bits or 4, group_size=args.group_size or 64)
-    if args.bits or args.group_size:
-        raise OptionError("--bits and --group-size change nothing without --quantize; add it")
-    return None
-
-
 def _name(variant: str, dtype: str, quantization: Quantization | None) -> str:
     kind = f"{quantization.bits}bit" if quantization else _SHORT[dtype]
-    return f"Chatterbox-{variant.capitalize()}-TTS-{kind}"
+    name = "-".join(part.capitalize() for part in variant.split("-"))
+    return f"Chatterbox-{name}-TTS-{kind}"
 
 
-def _rebuild(args: argparse.Namespace, source: foreign.Foreign) -> None:
+def _rebuild(args: argparse.Namespace, other: ThirdPartyFolder) -> None:
     output = args.output or Path(f"Chatterbox-Turbo-TTS-{_SHORT[args.dtype]}")
-    notes = foreign.convert(
-        source,
+    notes = third_party.convert(
+        other,
         output,
         dtype=args.dtype,
+        fallback=third_party.find_s3_tokenizer(other),
         include_voice=args.include_voice,
         force=args.force,
     )
@@ -216,17 +223,17 @@ def _rebuild(args: argparse.Namespace, source: foreign.Foreign) -> None:
 def _verify(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise ModelFolderError(f"no folder at {args.folder}; give a model folder")
-    place, revision = verify.origin(args.folder, args.source)
-    source = upstream.resolve(place, revision=revision, progress=_progress("check"))
+    place, revision, model = verify.origin(args.folder, args.source)
+    found = source.resolve(place, model=model, revision=revision, progress=_progress("check"))
     failed = 0
-    for check in verify.verify(args.folder, source):
+    for check in verify.verify(args.folder, found):
         print(f"{'FAIL' if check.faults else 'ok':4}  {check.name:12}  {check.detail}".rstrip())
         for fault in check.faults[:_FAULTS_SHOWN]:
             print(f"      {fault}")
         if len(check.faults) > _FAULTS_SHOWN:
             print(f"      and {len(check.faults) - _FAULTS_SHOWN} more")
         failed += len(check.faults)
-    print(f"{args.folder}: {'NOT what' if failed else 'what'} {source.folder} makes")
+    print(f"{args.folder}: {'NOT what' if failed else 'what'} {found.folder} makes")
     return 1 if failed else 0
 
 
@@ -252,7 +259,7 @@ def _publish(args: argparse.Namespace) -> int:
         if args.yes:
             return True
         if not sys.stdin.isatty():
-            raise OptionError("nobody is there to be asked; add --yes")
+            raise OptionError("there is no terminal to confirm on; add --yes")
         return input("Upload? [y/N] ").strip().lower() in ("y", "yes")
 
     address = publish.publish(args.folder, args.repo, private=args.private, confirm=confirm)
@@ -261,11 +268,12 @@ def _publish(args: argparse.Namespace) -> int:
 
 
 def _synthetic(args: argparse.Namespace) -> None:
-    name, config = _SIZES[args.size]
+    model_type, config = _SIZES[args.size]
     synthetic.write_checkpoint(
         args.output,
         config=config,
-        name=name,
+        name="turbo" if args.size == "full" else args.size,
+        model_type=model_type,
         seed=args.seed,
         tokenizer=args.tokenizer,
         force=args.force,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import builtin_voice as voices
-from . import upstream
+from .published import MODELS
 from .safetensors_writer import Reader
 
 FILE = "README.md"
@@ -94,8 +94,8 @@ def _base(config: Mapping[str, Any]) -> str | None:
     source = config["source"]
     if not source["trained"]:
         return None
-    names = {repository.variant: name for name, repository in upstream.REPOSITORIES.items()}
-    return source["repository"] or names.get(config["variant"])
+    known = MODELS.get(config["variant"])
+    return source["repository"] or (known.repository if known else None)
 
 
 def _introduction(folder: Path, config: Mapping[str, Any]) -> str:

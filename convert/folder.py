@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,32 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, Quantization, to_dict, to_json
+from mlx_audio_turbo.config import Quantization, to_json
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
-from mlx_audio_turbo.loading.networks import parameter_shapes
+from mlx_audio_turbo.presets import MULTILINGUAL_TYPE
 
 from . import builtin_voice as voices
-from . import card, quantize, upstream
+from . import card, quantize
 from .atomic_folder import new_folder
 from .safetensors_writer import DTYPES, Tensor, to_bfloat16, write
-from .source_tensors import Originals, is_finite
+from .source import Source
+from .source_tensors import SourceTensors, is_finite
 from .tokenizer import write_tokenizer
 
-MODEL_TYPE = "chatterbox_turbo"
 VERSION = "1.0"
 STORED: dict[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """The dtypes of ``config.json`` and their names in the file."""
 _LARGEST = {"F32": np.inf, "F16": 65_504.0, "BF16": 3.389e38}
 LEFT_OUT = (
-    "which was left out when the folder was made; use a ready voice, or convert again without "
+    "which was left out when the folder was made; use a saved voice, or convert again without "
     "--no-s3tokenizer"
 )
-CACHE_VERSION = 2
-"""Goes up when the same source would give another folder, so that caches are made again."""
-
-
 def convert(
-    source: upstream.Source,
+    source: Source,
     output: Path,
     *,
     dtype: str,
@@ -51,8 +46,8 @@ def convert(
     Args:
         dtype: of every weight: a key of ``STORED``; with ``quantization``, of those that are not.
         quantization: how T3's blocks are stored.
-        s3_tokenizer: keep the S3 tokenizer, without which the folder speaks with ready voices only.
-        include_voice: keep the built-in voice, of which ``voices.WARNING`` speaks.
+        s3_tokenizer: keep the S3 tokenizer, which makes voices; saved voices work without it.
+        include_voice: keep the built-in voice; see ``builtin_voice.WARNING``.
         force: replace the model folder at ``output``.
         progress: called with the bytes written so far and in all.
 
@@ -71,7 +66,7 @@ def convert(
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
         errors = _write_weights(
-            Originals(source, missing=missing),
+            SourceTensors(source, missing=missing),
             folder / "model.safetensors",
             quantize.targets(
                 source.config, STORED[dtype], missing=missing, quantization=quantization
@@ -80,7 +75,12 @@ def convert(
             quantization,
             progress,
         )
-        write_tokenizer(source.folder, folder)
+        write_tokenizer(
+            source.folder,
+            folder,
+            source.config.t3,
+            multilingual=source.model_type == MULTILINGUAL_TYPE,
+        )
         if include_voice:
             voice = source.folder / voices.SOURCE
             voices.convert_voice(voice, folder / voices.TARGET, remedy=source.remedy(voice.name))
@@ -88,82 +88,14 @@ def convert(
     return output
 
 
-def ensure_published(
-    repository: str,
-    cache: Path,
-    *,
-    revision: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """The float16 model folder of a published checkpoint, downloaded and made once in ``cache``.
-
-    One that was made is taken as it is, and the Hub is not asked.
-
-    Args:
-        repository: a key of ``upstream.REPOSITORIES``.
-        revision: a commit; by default the one whose files are known, or the newest.
-        progress: called with the bytes done so far and in all, first of checking, then of writing.
-
-    Raises:
-        DownloadError: it was not made yet, and the Hub could not be reached.
-        ModelFolderError: as for :func:`convert`; or a download is not what was published.
-    """
-    known = upstream.REPOSITORIES[repository]
-    commit = revision or known.revision
-    sums = [(file.name, file.sha256) for file in known.files]
-    key = cache_key(known.config, repository, commit, sums)
-    output = cache / f"{known.variant}-float16-{key}"
-    if not (output / "config.json").is_file():
-        source = upstream.resolve(repository, revision=revision, progress=progress)
-        make_once(output, lambda: convert(source, output, dtype="float16", progress=progress))
-    return output
-
-
-def ensure(
-    folder: Path, cache: Path, *, progress: Callable[[int, int], None] | None = None
-) -> Path:
-    """The float16 model folder of the upstream checkpoint in ``folder``, made once in ``cache``.
-
-    Args:
-        progress: called with the bytes done so far and in all, first of checking, then of writing.
-
-    Raises:
-        ModelFolderError: as for :func:`convert`; or a download is not what was published.
-    """
-    source = upstream.recognise(folder)
-    states = [(str(path.resolve()), path.stat().st_mtime_ns) for path in source.weights]
-    output = cache / f"{source.variant}-float16-{cache_key(source.config, states)}"
-    if not (output / "config.json").is_file():
-        if source.repository:
-            repository = upstream.REPOSITORIES[source.repository]
-            upstream.check_files(folder, repository, remedy=source.remedy, progress=progress)
-        make_once(output, lambda: convert(source, output, dtype="float16", progress=progress))
-    return output
-
-
-def cache_key(config: ModelConfig, *sources: object) -> str:
-    """Another key for other ``sources``, sizes, or tensors of a model folder."""
-    parts = (CACHE_VERSION, to_dict(config), parameter_shapes(config), sources)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def make_once(output: Path, make: Callable[[], object]) -> None:
-    """Call ``make``, unless another process makes the same folder first."""
-    try:
-        make()
-    except ModelFolderError:
-        if not (output / "config.json").is_file():
-            raise
-
-
 def _config(
-    source: upstream.Source,
+    source: Source,
     dtype: str,
     quantization: Quantization | None,
     missing: Mapping[str, str],
 ) -> dict[str, Any]:
     return {
-        "model_type": MODEL_TYPE,
+        "model_type": source.model_type,
         "version": VERSION,
         "variant": source.variant,
         "family": source.family,
@@ -180,7 +112,7 @@ def _config(
 
 
 def _write_weights(
-    originals: Originals,
+    tensors: SourceTensors,
     path: Path,
     targets: Mapping[str, Tensor],
     stored: str,
@@ -193,7 +125,7 @@ def _write_weights(
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal done
-        for name, array in originals:
+        for name, array in tensors:
             plain = cast(array, stored, name=name)
             layer = name.removesuffix(".weight")
             if quantization and targets[name].dtype == quantize.CODES:

@@ -143,6 +143,30 @@ def plan(rules: Sequence[Rule | Drop], names: Iterable[str]) -> Plan:
     return Plan(tuple(steps), dropped)
 
 
+def check_shapes(
+    plan: Plan,
+    shapes: Mapping[str, tuple[int, ...]],
+    wanted: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Compare a plan with the model without reading a tensor; folds are not computed.
+
+    Args:
+        shapes: of the source tensors.
+        wanted: every tensor that the model has, with its shape.
+
+    Raises:
+        ModelFolderError: as for :func:`apply`.
+    """
+    moves = tuple(step for step in plan.steps if step.move in layout.MOVES)
+    folds = {step.target for step in plan.steps} - {step.target for step in moves}
+    empty = np.zeros((), np.float32)
+    rest = {name: shape for name, shape in wanted.items() if name not in folds}
+    for _ in apply(
+        Plan(moves, plan.dropped), lambda name: np.broadcast_to(empty, shapes[name]), rest
+    ):
+        pass
+
+
 def apply(
     plan: Plan, read: Callable[[str], np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, np.ndarray]]:

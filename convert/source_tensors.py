@@ -13,11 +13,11 @@ from mlx_audio_turbo.loading.networks import parameter_shapes
 from . import layout, rules
 from .mapping import RULES
 from .safetensors_writer import Reader
-from .upstream import Source
+from .source import Source
 
 
-class Originals:
-    """What the mapping tables make of ``source``: pairs of a name and an array.
+class SourceTensors:
+    """What the mapping tables make of ``source``: an iterable of pairs of a name and an array.
 
     Raises:
         ModelFolderError: a file is damaged or does not fit the model; while the pairs are made, a
@@ -37,7 +37,7 @@ class Originals:
                     )
                 self._readers[name] = reader
         self._shapes = parameter_shapes(source.config, missing=missing)
-        self._plan = rules.plan(RULES, self._readers)
+        self._plan = rules.plan(RULES[source.config.t3.kind], self._readers)
         kept = tuple(
             step
             for step in self._plan.steps
@@ -47,7 +47,7 @@ class Originals:
 
     @property
     def folded(self) -> set[str]:
-        """Those of ours that are computed and not only moved."""
+        """The targets that are computed and not only moved."""
         return {step.target for step in self._plan.steps if step.move not in layout.MOVES}
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:

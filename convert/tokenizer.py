@@ -1,4 +1,4 @@
-"""Upstream's five GPT-2 tokenizer files as one ``tokenizer.json``."""
+"""The tokenizer of a checkpoint as one ``tokenizer.json``, whichever files it has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from mlx_audio_turbo.config import OriginalT3Config, T3Config
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
+from mlx_audio_turbo.loading import hub
 
 LEGACY_FILES = (
     "vocab.json",
@@ -18,6 +20,12 @@ LEGACY_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+
+TOKENIZER_FILE = "tokenizer.json"
+MULTILINGUAL_FILE = "grapheme_mtl_merged_expanded_v1.json"
+CANGJIE_FILE = "Cangjie5_TC.json"
+"""The codes of Chinese characters, which the multilingual model spells out."""
+SPACE = "[SPACE]"
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -45,29 +53,81 @@ TAGS = (
 """In the order of their ids, which are the last of the vocabulary."""
 
 
-def write_tokenizer(source: Path, target: Path) -> None:
-    """Put ``tokenizer.json`` into the folder ``target``, and upstream's own files beside it.
+def write_tokenizer(
+    source: Path,
+    target: Path,
+    config: T3Config | OriginalT3Config,
+    *,
+    multilingual: bool = False,
+) -> None:
+    """Put ``tokenizer.json`` into the folder ``target``, and what else the text steps read.
 
-    A ``source`` that has only a ``tokenizer.json`` gives that one.
+    Turbo has five files of GPT-2's tokenizer, which are copied as well, or only a
+    ``tokenizer.json``; the original has ``tokenizer.json``; the multilingual model has a table of
+    graphemes and the Cangjie codes.
 
     Raises:
-        ModelFolderError: a file or a tag is missing, or the files disagree.
+        ModelFolderError: a file or an id is missing, or the files disagree.
     """
-    if (source / "tokenizer.json").exists() and not (source / "vocab.json").exists():
+    if isinstance(config, OriginalT3Config):
+        _write_original(source, target, config, multilingual=multilingual)
+    elif (source / TOKENIZER_FILE).exists() and not (source / "vocab.json").exists():
         _copy_tokenizer(source, target)
-        return
-    build_tokenizer(source).save(str(target / "tokenizer.json"))
-    for name in LEGACY_FILES:
-        shutil.copyfile(source / name, target / name)
+    else:
+        build_tokenizer(source).save(str(target / TOKENIZER_FILE))
+        for name in LEGACY_FILES:
+            shutil.copyfile(source / name, target / name)
+
+
+def _write_original(
+    source: Path, target: Path, config: OriginalT3Config, *, multilingual: bool
+) -> None:
+    """The original's BPE as it is: its ids, spaces and special tokens stand in the file."""
+    name = MULTILINGUAL_FILE if multilingual else TOKENIZER_FILE
+    path = source / name
+    if not path.is_file():
+        raise ModelFolderError(f"{path} is missing; {_again(path)}")
+    values = _read(source, name)
+    try:
+        values["model"]["vocab"]
+        tokenizer = Tokenizer.from_str(json.dumps(values))
+    except (KeyError, TypeError):
+        raise ModelFolderError(f"{path} is no tokenizer; {_again(path)}") from None
+    wanted = {"[START]": config.start_text, "[STOP]": config.stop_text}
+    for token, index in wanted.items():
+        if tokenizer.token_to_id(token) != index:
+            raise ModelFolderError(
+                f"{path} gives {token} the id {tokenizer.token_to_id(token)}, not {index}; "
+                f"{_again(path)}"
+            )
+    if tokenizer.token_to_id(SPACE) is None:
+        raise ModelFolderError(f"{path} has no {SPACE}; {_again(path)}")
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.text_vocabulary:
+        raise ModelFolderError(
+            f"{path} has the id {largest} where the model has {config.text_vocabulary} rows: it is "
+            "the tokenizer of another model; give the checkpoint's own"
+        )
+    shutil.copyfile(path, target / TOKENIZER_FILE)
+    if multilingual:
+        if not (source / CANGJIE_FILE).is_file():
+            raise ModelFolderError(
+                f"{source / CANGJIE_FILE} is missing; {_again(source / CANGJIE_FILE)}"
+            )
+        shutil.copyfile(source / CANGJIE_FILE, target / CANGJIE_FILE)
+
+
+def _again(path: Path) -> str:
+    return hub.remedy(path, otherwise="download the checkpoint again")
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
     """Copy ``tokenizer.json``, its added tokens in the order of their ids.
 
-    Whoever loads one gives them ids in the order of the file, whatever ids it says: in files that
-    list them by the alphabet ``[laugh]`` becomes ``[sigh]``.
+    A loader numbers added tokens in the order of the file, whatever ids it gives them: in a file
+    in alphabetical order ``[laugh]`` would become ``[sigh]``.
     """
-    values = _read(source, "tokenizer.json")
+    values = _read(source, TOKENIZER_FILE)
     added = values.get("added_tokens", [])
     ordered = sorted(added, key=lambda token: token["id"])
     tokenizer = Tokenizer.from_str(json.dumps({**values, "added_tokens": ordered}))
@@ -75,9 +135,9 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
         _check_id(tokenizer, token["content"], token["id"], source)
     _check_tags(tokenizer, source)
     if added == ordered:
-        shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+        shutil.copyfile(source / TOKENIZER_FILE, target / TOKENIZER_FILE)
     else:
-        tokenizer.save(str(target / "tokenizer.json"))
+        tokenizer.save(str(target / TOKENIZER_FILE))
 
 
 def _check_id(tokenizer: Tokenizer, content: str, wanted: int, source: Path) -> None:
@@ -131,7 +191,7 @@ def build_tokenizer(source: Path) -> Tokenizer:
 def byte_level_files(folder: Path, *, vocabulary: int) -> None:
     """Write a made-up set of the five files: each byte a token, no merges, the real tags last.
 
-    For untrained checkpoints. Ids: 256 bytes, unused fillers, end of text, then the 19 tags, which
+    For untrained checkpoints. Ids: 256 bytes, unused fillers, end of text, then the tags, which
     end at ``vocabulary`` - 1.
 
     Raises:

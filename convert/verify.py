@@ -19,15 +19,15 @@ from tokenizers import Tokenizer
 from mlx_audio_turbo.config import Quantization, from_dict, from_json, to_json
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
 from mlx_audio_turbo.models.turbo import ChatterboxTurbo
-from mlx_audio_turbo.presets import TURBO
+from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, PUBLISHED, TURBO
 
 from . import builtin_voice as voices
 from . import card, quantize, tokenizer
 from . import folder as folders
 from .safetensors_writer import Reader, Tensor
-from .source_tensors import Originals, is_finite
+from .source_tensors import SourceTensors, is_finite
 from .synthetic import voice as stand_ins
-from .upstream import REPOSITORIES, Source
+from .source import Source
 
 SENTENCES = (
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",
@@ -62,7 +62,7 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
     quantization = _quantization(config)
     missing: Mapping[str, str] = config.get("missing", {})
     try:
-        originals = Originals(source, missing=missing)
+        tensors = SourceTensors(source, missing=missing)
         targets = quantize.targets(
             source.config, stored, missing=missing, quantization=quantization
         )
@@ -72,30 +72,36 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
         return
     check, good = _header(reader, targets)
     yield check
-    yield _tensors(reader, originals, good, stored, quantization)
+    yield _tensors(reader, tensors, good, stored, quantization)
     yield _sizes(folder)
     yield _speech(folder, config)
 
 
-def origin(folder: Path, source: str | None) -> tuple[str, str | None]:
-    """Where the checkpoint of ``folder`` is, and its revision: ``source``, or as the folder says.
+def origin(folder: Path, source: str | None) -> tuple[str, str | None, str | None]:
+    """The checkpoint of ``folder``: its place, revision and variant.
+
+    Args:
+        source: a place in place of the one that the folder names.
 
     Raises:
-        ModelFolderError: neither says.
+        ModelFolderError: neither names one.
     """
-    if source:
-        return source, None
+    named: dict[str, Any] = {}
+    variant = None
     try:
-        named = json.loads((folder / "config.json").read_text("utf-8"))["source"]
-        repository, revision = named["repository"], named["revision"]
+        values = json.loads((folder / "config.json").read_text("utf-8"))
+        named, variant = dict(values["source"]), str(values["variant"])
     except (OSError, ValueError, KeyError, TypeError):
-        repository = revision = None
-    if not isinstance(repository, str) or repository not in REPOSITORIES:
+        pass
+    if source:
+        return source, None, variant
+    repository = named.get("repository")
+    if not isinstance(repository, str) or repository not in PUBLISHED.values():
         raise ModelFolderError(
             f"{folder} does not say of which published checkpoint it was made; give it with "
             "--source"
         )
-    return repository, revision
+    return repository, named.get("revision"), variant
 
 
 def _config(folder: Path, source: Source) -> tuple[Check, dict[str, Any] | None]:
@@ -105,7 +111,7 @@ def _config(folder: Path, source: Source) -> tuple[Check, dict[str, Any] | None]
         found, wanted = to_json(from_json(config, absent=TURBO)), to_json(source.config)
         check.faults += _differences(found, wanted, "")
         expected: dict[str, Any] = {
-            "model_type": folders.MODEL_TYPE,
+            "model_type": source.model_type,
             "version": folders.VERSION,
             "variant": source.variant,
             "family": source.family,
@@ -147,33 +153,53 @@ def _differences(found: Any, wanted: Any, where: str) -> list[str]:
 
 
 def _tokenizer(folder: Path, source: Source) -> Check:
+    """Compare with the tokenizer files that conversion makes of the source."""
     check = Check("tokenizer")
     try:
-        wanted = tokenizer.build_tokenizer(source.folder)
-        text = (folder / "tokenizer.json").read_text("utf-8")
+        text = (folder / tokenizer.TOKENIZER_FILE).read_text("utf-8")
         json.loads(text)["model"]["vocab"]
         found = Tokenizer.from_str(text)
-    except TurboError as error:
-        check.faults.append(str(error))
-        return check
     except (OSError, ValueError, KeyError, TypeError) as error:
         check.faults.append(f"tokenizer.json cannot be read: {type(error).__name__}: {error}")
         return check
-    for tag in tokenizer.TAGS:
-        ids, right = (which.encode(tag, add_special_tokens=False).ids for which in (found, wanted))
+    with tempfile.TemporaryDirectory() as place:
+        made = Path(place)
+        try:
+            tokenizer.write_tokenizer(
+                source.folder,
+                made,
+                source.config.t3,
+                multilingual=source.model_type == MULTILINGUAL_TYPE,
+            )
+        except (TurboError, OSError) as error:
+            check.faults.append(str(error))
+            return check
+        wanted = Tokenizer.from_file(str(made / tokenizer.TOKENIZER_FILE))
+        for path in sorted(made.iterdir()):
+            if not _same_file(folder / path.name, path):
+                check.faults.append(f"{path.name} is not what the source's files make")
+    tags = [token.content for token in wanted.get_added_tokens_decoder().values()]
+    for sentence in (*tags, *SENTENCES):
+        ids, right = (
+            which.encode(sentence, add_special_tokens=False).ids for which in (found, wanted)
+        )
         if ids != right:
-            check.faults.append(f"the tag {tag} gives {ids}, not {right}")
-    for sentence in SENTENCES:
-        if found.encode(sentence).ids != wanted.encode(sentence).ids:
-            check.faults.append(f"other ids for {sentence!r}")
-    if json.loads(text) != json.loads(wanted.to_str()):
-        check.faults.append("tokenizer.json is not what the source's files make")
-    for name in tokenizer.LEGACY_FILES:
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != (source.folder / name).read_bytes():
-            check.faults.append(f"{name} is not the source's")
-    check.detail = f"{found.get_vocab_size()} ids, all {len(tokenizer.TAGS)} tags"
+            check.faults.append(f"{sentence!r} gives {ids[:8]}, not {right[:8]}")
+    check.detail = f"{found.get_vocab_size()} ids, all {len(tags)} tags"
     return check
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """Whether two files hold the same; JSON may be written in another way."""
+    if not path.is_file():
+        return False
+    if path.read_bytes() == other.read_bytes():
+        return True
+    try:
+        one, two = (json.loads(each.read_text("utf-8")) for each in (path, other))
+    except ValueError:
+        return False
+    return path.suffix == ".json" and one == two
 
 
 def _header(reader: Reader, targets: Mapping[str, Tensor]) -> tuple[Check, set[str]]:
@@ -197,7 +223,7 @@ def _header(reader: Reader, targets: Mapping[str, Tensor]) -> tuple[Check, set[s
 
 def _tensors(
     reader: Reader,
-    originals: Originals,
+    tensors: SourceTensors,
     good: set[str],
     stored: str,
     quantization: Quantization | None,
@@ -205,7 +231,7 @@ def _tensors(
     check = Check("tensors")
     exact, worst, errors = 0, 0.0, []
     try:
-        for name, original in originals:
+        for name, original in tensors:
             layer = name.removesuffix(".weight")
             if f"{layer}.scales" in reader.tensors and quantization:
                 names = [f"{layer}.{part}" for part in quantize.PARTS]
@@ -217,7 +243,7 @@ def _tensors(
                 continue
             if name not in good:
                 continue
-            fault, off = _compare(original, reader.read(name), stored, name in originals.folded)
+            fault, off = _compare(original, reader.read(name), stored, name in tensors.folded)
             check.faults += [f"{name} {fault}"] if fault else []
             exact += off == 0
             worst = max(worst, off)
@@ -271,7 +297,7 @@ def _compare_codes(
 
 
 def _voice(folder: Path, source: Source) -> Check:
-    """The built-in voice, where somebody asked for it."""
+    """The built-in voice, where the folder has one."""
     check = Check("voice")
     try:
         with tempfile.TemporaryDirectory() as place:

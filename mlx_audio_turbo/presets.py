@@ -22,14 +22,22 @@ from .config import (
     VoiceEncoderConfig,
 )
 
+TURBO_TYPE = "chatterbox_turbo"
+ORIGINAL_TYPE = "chatterbox"
+MULTILINGUAL_TYPE = "chatterbox_multilingual"
+"""The values of ``model_type`` in ``config.json``."""
+
 PUBLISHED = {
     "turbo": "ResembleAI/chatterbox-turbo",
     "nano": "ResembleAI/chatterbox-nano",
+    "original": "ResembleAI/chatterbox",
+    "multilingual": "ResembleAI/chatterbox",
+    "multilingual-v3": "ResembleAI/chatterbox",
 }
 """The Hub repository of each published model, by its short name."""
 BUNDLED = ("demo",)
 """Trained models that come with the package, in ``assets/``."""
-MADE = ("tiny",)
+MADE = ("tiny", "tiny-original", "tiny-multilingual")
 """Untrained models that are made on the spot, for tests and a first look."""
 
 TURBO = ModelConfig(
@@ -141,6 +149,32 @@ ORIGINAL_S3GEN = replace(
 )
 """S3Gen of the original and of the multilingual Chatterbox: ten steps with guidance."""
 
+ORIGINAL = replace(
+    TURBO,
+    t3=ORIGINAL_T3,
+    s3gen=ORIGINAL_S3GEN,
+    reference_clip=ReferenceClipConfig(
+        min_seconds=0, loudness=None, t3_prompt_seconds=6, s3gen_prompt_seconds=10
+    ),
+    text=TextConfig(max_tokens=ORIGINAL_T3.text_positions - 2),
+    rendering=RenderingConfig(closing_silence=0, noise_scale=1.0),
+    generation={
+        "temperature": 0.8,
+        "min_p": 0.05,
+        "top_p": 1.0,
+        "repetition_penalty": 1.2,
+        "cfg_weight": 0.5,
+        "exaggeration": 0.5,
+    },
+)
+"""The original Chatterbox, English."""
+
+MULTILINGUAL = replace(ORIGINAL, t3=MULTILINGUAL_T3)
+"""Version 2 of the multilingual Chatterbox."""
+
+MULTILINGUAL_V3 = MULTILINGUAL
+"""Version 3: the same sizes, other weights."""
+
 NANO = replace(TURBO, t3=replace(TURBO.t3, width=768, layers=12, heads=12))
 """Turbo with a smaller T3."""
 
@@ -170,3 +204,18 @@ TINY_ORIGINAL_S3GEN = replace(
     ),
 )
 """The test size of the original's S3Gen."""
+
+TINY_ORIGINAL = replace(
+    ORIGINAL,
+    t3=TINY_ORIGINAL_T3,
+    s3gen=TINY_ORIGINAL_S3GEN,
+    s3_tokenizer=TINY.s3_tokenizer,
+    voice_encoder=TINY.voice_encoder,
+    campplus=TINY.campplus,
+    hift=TINY.hift,
+    text=TextConfig(max_tokens=TINY_ORIGINAL_T3.text_positions - 2),
+)
+"""The test size of the original model."""
+
+TINY_MULTILINGUAL = replace(TINY_ORIGINAL, t3=replace(TINY_ORIGINAL_T3, text_vocabulary=2454))
+"""The test size of the multilingual model."""

@@ -1,4 +1,4 @@
-"""``t3_*.safetensors`` to ``t3.*``: GPT-2's names stay, its Conv1D weights become Linear."""
+"""``t3_turbo_v1.safetensors`` and Nano's to ``t3.*``: GPT-2's names stay, its Conv1D weights become Linear."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from .. import layout
 from ..rules import Drop, Rule, prefixed, rule
 
 _PROJECTIONS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+
+TEXT_HEAD = Drop("text_head.weight", "scores text, which only training asks for")
 
 RULES: list[Rule | Drop] = prefixed(
     "",
@@ -25,7 +27,7 @@ RULES: list[Rule | Drop] = prefixed(
                 rule(f"tfmr.h.{{i}}.{name}.bias"),
             )
         ),
-        Drop("text_head.weight", "scores text, which only training asks for"),
+        TEXT_HEAD,
         Drop(
             "tfmr.wte.weight", "GPT-2's own token table; text and speech have tables of their own"
         ),

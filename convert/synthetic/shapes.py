@@ -17,6 +17,8 @@ from mlx_audio_turbo.config import (
 
 from ..safetensors_writer import Tensor
 
+LLAMA_TOKENS = 8
+"""Rows of Llama's own token table in the original's file, which nothing reads."""
 S3_SAMPLES = 400
 """Length of the S3 tokenizer's analysis window, which upstream stores with the weights."""
 
@@ -92,9 +94,11 @@ def voice_encoder(config: VoiceEncoderConfig) -> dict[str, Tensor]:
 
 
 def s3gen(config: ModelConfig) -> dict[str, Tensor]:
-    """``s3gen_meanflow.safetensors``: S3 tokenizer, CAM++, flow and vocoder."""
+    """``s3gen_meanflow.safetensors`` or ``s3gen.safetensors``, which lacks the window."""
     table = _Table()
     _s3_tokenizer(table, config.s3_tokenizer)
+    if not config.s3gen.estimator.mean_flow:
+        del table["tokenizer.window"]
     _campplus(table, config.campplus)
     _flow(table, config.s3gen)
     _hift(table, config.hift)
@@ -218,7 +222,8 @@ def _estimator(table: _Table, config: EstimatorConfig, mels: int) -> None:
     # x, mu, speaker and condition side by side
     table.layer(f"{estimator}.time_mlp.linear_1", time, 4 * mels)
     table.layer(f"{estimator}.time_mlp.linear_2", time, time)
-    table.add(f"{estimator}.time_embed_mixer.weight", time, 2 * time)
+    if config.mean_flow:
+        table.add(f"{estimator}.time_embed_mixer.weight", time, 2 * time)
     stage(f"{estimator}.down_blocks.0", 4 * mels, convolution=True)
     for i in range(config.mid_blocks):
         stage(f"{estimator}.mid_blocks.{i}", channels, convolution=False)

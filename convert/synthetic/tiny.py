@@ -1,27 +1,39 @@
-"""The model ``tiny``: untrained, small, made on the spot without the network."""
+"""The untrained, small models that are made on the spot without the network."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlx_audio_turbo.presets import TINY
+from mlx_audio_turbo import presets
+from mlx_audio_turbo.config import ModelConfig
 
-from .. import folder, upstream
+from .. import door, folder, source
 from . import checkpoint as synthetic
 
+SIZES: Mapping[str, tuple[str, ModelConfig]] = {
+    "tiny": (presets.TURBO_TYPE, presets.TINY),
+    "tiny-original": (presets.ORIGINAL_TYPE, presets.TINY_ORIGINAL),
+    "tiny-multilingual": (presets.MULTILINGUAL_TYPE, presets.TINY_MULTILINGUAL),
+}
+"""Type and sizes of each of ``presets.MADE``."""
 
-def ensure(cache: Path) -> Path:
-    """The folder of the model ``tiny`` in float32, made in ``cache`` where it is not there yet.
+
+def ensure(name: str, cache: Path) -> Path:
+    """The folder of one of ``SIZES`` in float32, made in ``cache`` where it is not there yet.
 
     Raises:
         ModelFolderError: the cache cannot be written.
     """
-    output = cache / f"tiny-{folder.cache_key(TINY, synthetic.RECIPE_VERSION)}"
+    model_type, config = SIZES[name]
+    output = cache / f"{name}-{door.cache_key(config, synthetic.RECIPE_VERSION)}"
     if not (output / "config.json").is_file():
         with tempfile.TemporaryDirectory() as place:
-            checkpoint = Path(place) / "tiny"
-            synthetic.write_checkpoint(checkpoint, config=TINY, name="tiny")
-            source = upstream.recognise(checkpoint)
-            folder.make_once(output, lambda: folder.convert(source, output, dtype="float32"))
+            checkpoint = Path(place) / name
+            synthetic.write_checkpoint(
+                checkpoint, config=config, name=name, model_type=model_type
+            )
+            found = source.recognise(checkpoint)
+            door.make_once(output, lambda: folder.convert(found, output, dtype="float32"))
     return output

@@ -1,9 +1,8 @@
-"""Folders that other converters published, brought into our layout once.
+"""Folders of other MLX converters, brought into our layout once.
 
-Which layout a folder has is known by its repository or by the marks that its writer left in it,
-never by the shapes of its tensors. Quantised weights are expanded. A network that such a folder
-lacks, or holds wrongly, comes from a :class:`Donor`; where none can be had the new folder says so,
-speaks with ready voices, and refuses to make new ones.
+Quantised weights are expanded. The S3 tokenizer, which such folders lack, comes from its own
+repository. Where that cannot be had, or where another network is missing or wrong, the new folder
+says so: it speaks with saved voices and makes no new ones.
 """
 
 from __future__ import annotations
@@ -11,217 +10,92 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, to_json
-from mlx_audio_turbo.errors import DownloadError, ModelFolderError
-from mlx_audio_turbo.loading import hub
+from mlx_audio_turbo.config import to_json
 from mlx_audio_turbo.loading.networks import LISTENERS, parameter_shapes
-from mlx_audio_turbo.presets import TURBO
+from mlx_audio_turbo.presets import TURBO_TYPE
 
-from .. import builtin_voice as voices
-from .. import card as cards
-from .. import rules, upstream
+from .. import builtin_voice, card, rules
 from ..atomic_folder import new_folder
-from ..folder import MODEL_TYPE, STORED, VERSION, cache_key, cast, make_once
-from ..rules import Drop, Rule
+from ..door import cache_key, make_once, states
+from ..folder import STORED, VERSION, cast
+from ..published import MODELS
 from ..safetensors_writer import Tensor, write
 from ..tokenizer import write_tokenizer
-from . import mlx_audio_a, mlx_audio_b
-from .fallbacks import DONORS, Donor, find
+from . import s3_tokenizer
 from .mlx_weights import Weights
-
-S3_TOKENIZER_TYPE = "s3_tokenizer_v2"
-SIZES: ModelConfig = TURBO
-"""Such folders do not give their sizes; all that were published are Turbo's."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one converter writes its folders.
-
-    suspect: networks of such a folder that are not taken, with the reason.
-    """
-
-    name: str
-    repositories: tuple[str, ...]
-    rules: tuple[Rule | Drop, ...]
-    suspect: Mapping[str, str]
-
-
-A = Layout(
-    "A",
-    tuple(f"mlx-community/chatterbox-turbo-{kind}" for kind in ("fp16", "8bit", "6bit", "4bit")),
-    tuple(mlx_audio_a.RULES),
-    {},
-)
-B = Layout(
-    "B",
-    tuple(f"mlx-community/Chatterbox-Turbo-TTS-{kind}" for kind in ("fp16", "8bit", "4bit")),
-    tuple(mlx_audio_b.RULES),
-    {"ve": mlx_audio_b.SUSPECT},
-)
-LAYOUTS = (A, B)
+from .recognise import B, ThirdPartyFolder, recognise
 
 NAMES: Mapping[str, str] = {
     "ve": "VoiceEncoder",
     "s3gen.speaker_encoder": "CAM++",
     "s3tokenizer": "S3 tokenizer",
 }
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A folder of another converter, ready to convert.
-
-    repository, revision: where it was published; None where its place on the disk does not say.
-    quantization: as its ``config.json`` gives it; empty where nothing is quantised.
-    """
-
-    folder: Path
-    layout: Layout
-    config: ModelConfig
-    quantization: Mapping[str, Any]
-    repository: str | None = None
-    revision: str | None = None
-
-    @property
-    def weights(self) -> tuple[Path, ...]:
-        return tuple(sorted(self.folder.glob("model*.safetensors")))
-
-    @property
-    def name(self) -> str:
-        return self.repository or str(self.folder)
-
-    @property
-    def remedy(self) -> str:
-        """How to get a damaged file again."""
-        if self.repository is None:
-            return "download it again"
-        return f"fetch it with: hf download {self.repository} --force-download"
-
-
-def recognise(folder: Path) -> Foreign | None:
-    """What another converter wrote into ``folder``; None where it is none that is known here.
-
-    Raises:
-        ModelFolderError: the folder is the S3 tokenizer alone.
-    """
-    values = _read_config(folder)
-    repository, revision = hub.snapshot_of(folder)
-    if values is None or "architecture" in values:
-        return None
-    if values.get("model_type") == S3_TOKENIZER_TYPE:
-        raise ModelFolderError(
-            f"{folder} is the S3 tokenizer alone; give the folder of a whole model, and this one "
-            "is found where it lies beside it or in the Hub's cache"
-        )
-    layout = next((layout for layout in LAYOUTS if repository in layout.repositories), None)
-    if layout is None:
-        if values.get("model_type") != MODEL_TYPE:
-            return None
-        layout = _layout(folder, values)
-    quantization = values.get("quantization") or {}
-    foreign = Foreign(folder, layout, SIZES, quantization, repository, revision)
-    return foreign if foreign.weights else None
-
-
-def _layout(folder: Path, config: Mapping[str, Any]) -> Layout:
-    """Whose marks a folder of unknown origin bears; in doubt B, whose VoiceEncoder is not used."""
-    card = folder / "README.md"
-    text = card.read_text("utf-8", "replace") if card.is_file() else ""
-    marks_of_b = "version" in config or "mlx-audio-plus" in text
-    return A if not marks_of_b and (folder / "vocab.json").is_file() else B
-
-
-def _read_config(folder: Path) -> dict[str, Any] | None:
-    try:
-        values = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
+S3_TOKENIZER = "s3tokenizer"
 
 
 def resolve(folder: Path, cache: Path) -> Path:
     """``folder`` itself, or where it is another converter's, our form of it in ``cache``."""
-    foreign = recognise(folder)
-    return folder if foreign is None else ensure(foreign, cache)
+    source = recognise(folder)
+    return folder if source is None else ensure(source, cache)
 
 
-def ensure(foreign: Foreign, cache: Path) -> Path:
-    """The float16 model folder of ``foreign``, made once in ``cache``.
+def ensure(source: ThirdPartyFolder, cache: Path) -> Path:
+    """The float16 model folder of ``source``, made once in ``cache``.
 
-    Where networks are lacking and no donor could be had, the next call looks for donors again, but
-    only on this machine.
+    Where the S3 tokenizer could not be had, the next call looks for it again, but only on this
+    machine.
 
     Raises:
         ModelFolderError: as for :func:`convert`.
         UserWarning: (warned, not raised) what the new folder's users should know.
     """
-    states = [(str(path.resolve()), path.stat().st_mtime_ns) for path in foreign.weights]
-    key = cache_key(foreign.config, foreign.layout.name, states)
-    whole = cache / f"foreign-float16-{key}"
+    key = cache_key(source.config, source.layout.name, states(source.weights))
+    whole = cache / f"third-party-float16-{key}"
     if (whole / "config.json").is_file():
         return whole
-    wanted = _wanted(foreign)
-    made = [path for path in sorted(cache.glob(f"{whole.name}-without-*"))]
-    found = find_donors(wanted, foreign.folder, network=not made)
-    lacking = sorted(set(wanted) - set(found))
-    output = whole
-    if lacking:
-        output = whole.with_name("-".join([f"{whole.name}-without", *lacking]))
+    without = whole.with_name(f"{whole.name}-without-{S3_TOKENIZER}")
+    found = find_s3_tokenizer(source, network=not without.exists())
+    output = whole if found or S3_TOKENIZER not in lacking(source) else without
     if not (output / "config.json").is_file():
         notes: list[str] = []
-        make_once(output, lambda: notes.extend(convert(foreign, output, donors=found)))
+        make_once(output, lambda: notes.extend(convert(source, output, fallback=found)))
         if notes:
             warnings.warn("; ".join(notes), stacklevel=2)
     return output
 
 
-def find_donors(
-    wanted: Iterable[str], folder: Path, *, network: bool = True
-) -> dict[str, tuple[Donor, Path]]:
-    """A donor and its file for each network of ``wanted`` that can be had.
+def find_s3_tokenizer(source: ThirdPartyFolder, *, network: bool = True) -> Path | None:
+    """The file of the S3 tokenizer, where ``source`` lacks it and it can be had.
 
     Args:
-        folder: beside it a folder S3TokenizerV2 may lie.
-        network: download what is not on this machine.
+        network: download it where it is not on this machine.
     """
-    found: dict[str, tuple[Donor, Path]] = {}
-    places = [(name, donor) for name in wanted for donor in DONORS[name]]
-    # Without the network first: the Hub's silence takes half a minute.
-    for asked in (False, True)[: 1 + network]:
-        for name, donor in places:
-            if name in found:
-                continue
-            try:
-                path = find(donor, folder, network=asked)
-            except DownloadError:
-                return found
-            if path:
-                found[name] = donor, path
-    return found
+    if S3_TOKENIZER not in lacking(source):
+        return None
+    # Without the network first, which may take half a minute to fail.
+    near = s3_tokenizer.find(source.folder, network=False)
+    return near or (s3_tokenizer.find(source.folder, network=True) if network else None)
 
 
 def convert(
-    foreign: Foreign,
+    source: ThirdPartyFolder,
     output: Path,
     *,
     dtype: str = "float16",
-    donors: Mapping[str, tuple[Donor, Path]] | None = None,
+    fallback: Path | None = None,
     include_voice: bool = False,
     force: bool = False,
 ) -> list[str]:
-    """Write our form of ``foreign`` at ``output``, whole or not at all.
+    """Write our form of ``source`` at ``output``, whole or not at all.
 
     Args:
         dtype: of every weight: a key of ``STORED``.
-        donors: from :func:`find_donors`; looked for where None.
+        fallback: file of the S3 tokenizer, from :func:`find_s3_tokenizer`.
         include_voice: keep the voice that came with the folder.
         force: replace the model folder at ``output``.
 
@@ -232,101 +106,95 @@ def convert(
         ModelFolderError: the folder is damaged or does not fit the layout; or ``output`` exists or
             cannot be written.
     """
-    wanted = _wanted(foreign)
-    if donors is None:
-        donors = find_donors(wanted, foreign.folder)
-    notes = _notes(foreign, wanted, donors)
-    missing = {name: _lack(name, why) for name, why in wanted.items() if name not in donors}
+    reasons = lacking(source)
+    notes = _notes(source, reasons, fallback)
+    missing = {
+        name: _remedy(name, why)
+        for name, why in reasons.items()
+        if name != S3_TOKENIZER or fallback is None
+    }
     with new_folder(output, force=force) as folder:
-        _write_weights(foreign, folder / "model.safetensors", STORED[dtype], donors, missing)
-        write_tokenizer(foreign.folder, folder)
+        _write_weights(source, folder / "model.safetensors", STORED[dtype], fallback, missing)
+        write_tokenizer(source.folder, folder, source.config.t3)
         if include_voice:
-            voices.copy_voice(foreign.folder / voices.TARGET, folder / voices.TARGET)
+            builtin_voice.copy_voice(
+                source.folder / builtin_voice.TARGET, folder / builtin_voice.TARGET
+            )
         config = {
-            "model_type": MODEL_TYPE,
+            "model_type": TURBO_TYPE,
             "version": VERSION,
             "variant": "turbo",
-            "family": upstream.FAMILY,
+            "family": MODELS["turbo"].family,
             "dtype": dtype,
             "source": {
-                "repository": foreign.repository,
-                "revision": foreign.revision,
+                "repository": source.repository,
+                "revision": source.revision,
                 "trained": True,
             },
             "notes": notes,
             "missing": missing,
-            **to_json(foreign.config),
+            **to_json(source.config),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
-        cards.write(folder)
+        card.write(folder)
     return notes
 
 
-def _wanted(foreign: Foreign) -> dict[str, str]:
-    """The networks that a donor must give, and why."""
-    names = Weights(foreign.weights, foreign.quantization, remedy=foreign.remedy).names
-    wanted = {}
+def lacking(source: ThirdPartyFolder) -> dict[str, str]:
+    """The networks that are not there or not to be trusted, and why."""
+    names = Weights(source.weights, source.quantization, remedy=source.remedy).names
+    reasons = {}
     for network in LISTENERS:
-        if network in foreign.layout.suspect:
-            wanted[network] = f"that of {foreign.name} {foreign.layout.suspect[network]}"
+        if network in source.layout.suspect:
+            reasons[network] = f"that of {source.name} {source.layout.suspect[network]}"
         elif not any(name.startswith(f"{network}.") for name in names):
-            wanted[network] = f"{foreign.name} has none"
-    return wanted
+            reasons[network] = f"{source.name} has none"
+    return reasons
 
 
-def _lack(network: str, why: str) -> str:
-    commands = " or ".join(
-        f"hf download {donor.repository} {donor.file.name}" for donor in DONORS[network]
-    )
-    return (
-        f"for {why} and no {NAMES[network]} could be had elsewhere; fetch one with: {commands}, "
-        "and load the model again"
-    )
+def _remedy(network: str, why: str) -> str:
+    if network == S3_TOKENIZER:
+        return f"for {why} and none could be had; {s3_tokenizer.REMEDY}, and load the model again"
+    return f"for {why}; use a saved voice, or the published model: --model turbo"
 
 
 def _notes(
-    foreign: Foreign, wanted: Mapping[str, str], donors: Mapping[str, tuple[Donor, Path]]
+    source: ThirdPartyFolder, reasons: Mapping[str, str], fallback: Path | None
 ) -> list[str]:
     notes = []
-    count = len(Weights(foreign.weights, foreign.quantization, remedy=foreign.remedy).quantised)
+    count = len(Weights(source.weights, source.quantization, remedy=source.remedy).quantised)
     if count:
-        where = "T3's blocks" if foreign.layout is B else "every network, the vocoder's too"
+        where = "T3's blocks" if source.layout is B else "every network, the vocoder's too"
         notes.append(
-            f"{foreign.name} has {foreign.quantization.get('bits')}-bit weights in {count} layers "
+            f"{source.name} has {source.quantization.get('bits')}-bit weights in {count} layers "
             f"({where}); expanding them does not bring back what was lost"
         )
-    for network, why in wanted.items():
-        if network in donors:
-            donor, _ = donors[network]
-            notes.append(f"{NAMES[network]} is taken from {donor.repository}, for {why}")
+    for network, why in reasons.items():
+        if network == S3_TOKENIZER and fallback:
+            notes.append(f"{NAMES[network]} is taken from {s3_tokenizer.REPOSITORY}, for {why}")
         else:
-            notes.append(f"there is no {NAMES[network]}, {_lack(network, why)}")
+            notes.append(f"there is no {NAMES[network]}, {_remedy(network, why)}")
     return notes
 
 
 def _write_weights(
-    foreign: Foreign,
+    source: ThirdPartyFolder,
     path: Path,
     stored: str,
-    donors: Mapping[str, tuple[Donor, Path]],
+    fallback: Path | None,
     missing: Mapping[str, str],
 ) -> None:
-    shapes = parameter_shapes(foreign.config, missing=missing)
-    given = {
-        network: {name: shape for name, shape in shapes.items() if name.startswith(f"{network}.")}
-        for network in donors
-    }
-    own = {
-        name: shape
-        for name, shape in shapes.items()
-        if not any(name in part for part in given.values())
-    }
-    weights = Weights(foreign.weights, foreign.quantization, remedy=foreign.remedy)
-    plan = rules.plan(_rules(foreign, weights.names), weights.names)
+    shapes = parameter_shapes(source.config, missing=missing)
+    given: dict[str, tuple[int, ...]] = {}
+    if fallback:
+        given = {name: x for name, x in shapes.items() if name.startswith(f"{S3_TOKENIZER}.")}
+    weights = Weights(source.weights, source.quantization, remedy=source.remedy)
+    plan = rules.plan(source.rules(weights.names), weights.names)
+    own = {name: shape for name, shape in shapes.items() if name not in given}
     made = [rules.apply(plan, weights.read, own)]
-    for network, (donor, file) in donors.items():
-        made.append(donor.tensors(file, given[network]))
+    if fallback:
+        made.append(s3_tokenizer.tensors(fallback, given))
     targets = {name: Tensor(stored, shape) for name, shape in shapes.items()}
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
@@ -334,10 +202,3 @@ def _write_weights(
             yield name, cast(array, stored, name=name)
 
     write(path, targets, arrays(), metadata={"format": "mlx"})
-
-
-def _rules(foreign: Foreign, names: Iterable[str]) -> tuple[Rule | Drop, ...]:
-    """The layout's table; for A that one of two which names CAM++ as this file does."""
-    if foreign.layout is A and any(map(mlx_audio_a.is_upstream_campplus, names)):
-        return tuple(mlx_audio_a.RULES_UPSTREAM_CAMPPLUS)
-    return foreign.layout.rules

@@ -1,215 +1,164 @@
-"""The module names that both kinds of published MLX folder share, layouts A and B.
+"""Layouts A and B: the parameters of mlx-audio's own modules, in terms of the upstream tables.
 
-Both hold the parameters of mlx-audio's own modules: convolutions as (out, kernel, in), transposed
-ones too, weight norms folded, batch norms with their running statistics, GPT-2 as Linear.
+Both hold convolutions as (out, kernel, in), transposed ones too, weight norms folded, batch norms
+with their running statistics, and GPT-2 as Linear. So the rules are those of ``mapping``, with
+other names and without the moves that are done already.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
 from .. import layout
-from ..mapping.campplus import batch_norm
-from ..mapping.s3gen import encoder_block
+from ..mapping import campplus, hift, s3gen, t3
 from ..rules import Drop, Rule, prefixed, rule
 
-MOST = {"blocks": 3, "layers": 24}
-"""As many as any CAM++ has; a rule without a source makes nothing."""
+_CAMPPLUS_BLOCKS, _CAMPPLUS_LAYERS, _LSTM_LAYERS = 3, 24, 3
+"""As many as any of these networks has; a rule without a source makes nothing."""
+
+_DONE: Mapping[Callable[..., object], Callable[..., layout.Array]] = {
+    layout.linear_in_out: layout.copy,
+    layout.conv1d: layout.copy,
+    layout.conv2d: layout.copy,
+    layout.conv1d_weight_norm: layout.copy,
+    layout.conv_transpose1d_weight_norm: layout.copy,
+    layout.pointwise: layout.mlx_pointwise,
+}
+"""What is left to do of a move."""
 
 
-def _pointwise(target: str, source: str) -> list[Rule | Drop]:
-    return [
-        rule(f"{target}.weight", f"{source}.weight", move=layout.mlx_pointwise),
-        rule(f"{target}.bias", f"{source}.bias"),
-    ]
+def _less(match: re.Match[str]) -> str:
+    return str(int(match[1]) - 1)
 
 
-T3: list[Rule | Drop] = prefixed(
-    "t3.",
-    [
-        rule("cond_enc.spkr_enc.{leaf}"),
-        rule("text_emb.weight"),
-        rule("speech_emb.weight"),
-        rule("speech_head.{leaf}"),
-        rule("tfmr.wpe.weight"),
-        rule("tfmr.ln_f.{leaf}"),
-        rule("tfmr.h.{i}.ln_{n}.{leaf}"),
-        rule("tfmr.h.{i}.attn.c_attn.{leaf}"),
-        rule("tfmr.h.{i}.attn.c_proj.{leaf}"),
-        rule("tfmr.h.{i}.mlp.c_fc.{leaf}"),
-        rule("tfmr.h.{i}.mlp.c_proj.{leaf}"),
-        Drop("text_head.weight", "scores text, which only training asks for"),
-        Drop(
-            "tfmr.wte.weight", "GPT-2's own token table; text and speech have tables of their own"
-        ),
-    ],
-    target="t3.",
-)
-
-
-def _causal_block(target: str, source: str) -> list[Rule | Drop]:
-    return [
-        rule(f"{target}.conv.{{leaf}}", f"{source}.block.0.conv.conv.{{leaf}}"),
-        rule(f"{target}.norm.{{leaf}}", f"{source}.block.1.{{leaf}}"),
-    ]
-
-
-def _level(source: str, target: str) -> list[Rule | Drop]:
-    transformer = prefixed(
-        "transformer_blocks.{m}.",
-        [
-            rule("attention_norm.{leaf}", "norm1.{leaf}"),
-            rule("attention.q.weight", "attn1.to_q.weight"),
-            rule("attention.k.weight", "attn1.to_k.weight"),
-            rule("attention.v.weight", "attn1.to_v.weight"),
-            rule("attention.out.{leaf}", "attn1.to_out.0.{leaf}"),
-            rule("feed_forward_norm.{leaf}", "norm3.{leaf}"),
-            rule("feed_forward.linear1.{leaf}", "ff.net.0.proj.{leaf}"),
-            # The reference's list has a dropout between the two.
-            rule("feed_forward.linear2.{leaf}", "ff.net.1.{leaf}"),
-        ],
-        target="blocks.{m}.",
-    )
-    resnet = [
-        *_causal_block("resnet.block1", "resnet.block1"),
-        rule("resnet.time.{leaf}", "resnet.mlp.0.{leaf}"),
-        *_causal_block("resnet.block2", "resnet.block2"),
-        *_pointwise("resnet.residual", "resnet.res_conv.conv"),
-    ]
-    return prefixed(source, [*resnet, *transformer], target=target)
-
-
-_ENCODER: list[Rule | Drop] = [
-    rule("embed.linear.{leaf}"),
-    rule("embed.norm.{leaf}"),
-    rule("lookahead.conv{n}.{leaf}", "pre_lookahead_layer.conv{n}.{leaf}"),
-    *encoder_block("encoders.{n}.", "blocks.{n}."),
-    rule("upsample.{leaf}", "up_layer.conv.{leaf}"),
-    rule("up_embed.linear.{leaf}"),
-    rule("up_embed.norm.{leaf}"),
-    *encoder_block("up_encoders.{n}.", "up_blocks.{n}."),
-    rule("norm.{leaf}", "after_norm.{leaf}"),
-    *(
-        Drop(f"{embed}.pos_enc.pe", "a table of sines, computed here")
-        for embed in ("embed", "up_embed")
+_RENAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"^flow\.", ""),
+    # a folded weight norm
+    (re.escape(hift.DIRECTION), ".weight"),
+    # CAM++
+    (r"\.xvector\.", "."),
+    (r"\.block(\d+)\.tdnnd(\d+)\.", lambda m: f".blocks.{int(m[1]) - 1}.layers.{int(m[2]) - 1}."),
+    (r"\.transit(\d+)\.", lambda m: f".transits.{_less(m)}."),
+    (r"nonlinear(\d?|\{n\})\.batchnorm", r"bn\1"),
+    (r"\.shortcut\.0\.", ".shortcut_conv."),
+    (r"\.shortcut\.1\.", ".shortcut_bn."),
+    # the estimator; its lists have no dropout between two layers
+    (r"_blocks\.(\d+|\{n\})\.0\.", r"_blocks.\1.resnet."),
+    (r"_blocks\.(\d+|\{n\})\.1\.(\{m\})\.", r"_blocks.\1.transformer_blocks.\2."),
+    (r"down_blocks\.0\.2\.", "down_blocks.0.downsample.conv.conv."),
+    (r"up_blocks\.0\.2\.", "up_blocks.0.upsample.conv.conv."),
+    (r"block([12]?)\.block\.0\.", r"block\1.block.0.conv.conv."),
+    (r"block([12]?)\.block\.2\.", r"block\1.block.1."),
+    (r"resnet\.mlp\.1\.", "resnet.mlp.0."),
+    (r"\.ff\.net\.2\.", ".ff.net.1."),
+    # the encoder
+    (r"embed\.out\.0\.", "embed.linear."),
+    (r"embed\.out\.1\.", "embed.norm."),
+    # HiFT
+    (r"condnet\.(\d+)\.", lambda m: f"condnet.{int(m[1]) // 2}.conv."),
+    (
+        r"(res_conv|final_proj|conv_pre|conv_post|ups\.\{i\}|source_downs\.\{i\}"
+        r"|convs[12]\.\{unit\})\.(weight|bias|\{leaf\})$",
+        r"\1.conv.\2",
     ),
 ]
 
-_ESTIMATOR: list[Rule | Drop] = [
-    rule("time_mlp.linear{n}.{leaf}", "time_mlp.linear_{n}.{leaf}"),
-    rule("time_mixer.weight", "time_embed_mixer.weight"),
-    *_level("down_blocks.0.", "down."),
-    rule("down_conv.{leaf}", "down_blocks.0.downsample.conv.conv.{leaf}"),
-    *_level("mid_blocks.{n}.", "mid.{n}."),
-    *_level("up_blocks.0.", "up."),
-    rule("up_conv.{leaf}", "up_blocks.0.upsample.conv.conv.{leaf}"),
-    *_causal_block("final_block", "final_block"),
-    *_pointwise("final_proj", "final_proj.conv"),
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in _RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _translated(rules: Iterable[Rule | Drop]) -> list[Rule | Drop]:
+    out: list[Rule | Drop] = []
+    for item in rules:
+        if isinstance(item, Drop):
+            out.append(replace(item, source=_renamed(item.source)))
+            continue
+        # of a weight norm's two tensors, the second has the shape of the folded one
+        folded = item.sources[-1:] if item.sources[0].endswith(hift.GAIN) else item.sources
+        sources = tuple(_renamed(source) for source in folded)
+        out.append(replace(item, sources=sources, move=_DONE.get(item.move, item.move)))
+    return out
+
+
+def _numbered(rules: Iterable[Rule | Drop]) -> Iterator[Rule | Drop]:
+    """The rules of CAM++'s dense blocks with their numbers in place of ``{b}`` and ``{i}``.
+
+    mlx-audio counts from 0 and upstream from 1.
+    """
+    for item in rules:
+        source = item.source if isinstance(item, Drop) else item.sources[0]
+        layers = range(1, _CAMPPLUS_LAYERS + 1) if ".tdnnd{i}." in source else (None,)
+        blocks = range(1, _CAMPPLUS_BLOCKS + 1) if "{b}" in source else (None,)
+        for b in blocks:
+            for i in layers:
+                yield _with_numbers(item, b, i)
+
+
+def _with_numbers(item: Rule | Drop, b: int | None, i: int | None) -> Rule | Drop:
+    def put(name: str) -> str:
+        name = name if b is None else name.replace("{b}", str(b))
+        return name if i is None else name.replace("{i}", str(i))
+
+    if isinstance(item, Drop):
+        return replace(item, source=put(item.source))
+    return replace(item, target=put(item.target), sources=tuple(map(put, item.sources)))
+
+
+T3 = prefixed("t3.", _translated(t3.RULES))
+FLOW: list[Rule | Drop] = [
+    *prefixed("s3gen.", _translated(s3gen.RULES)),
+    *(
+        Drop(f"s3gen.encoder.{embed}.pos_enc.pe", "a table of sines, computed here")
+        for embed in ("embed", "up_embed")
+    ),
 ]
+HIFT: list[Rule | Drop] = [
+    *prefixed("s3gen.", _translated(hift.RULES)),
+    Drop("s3gen.mel2wav.stft_window", "a Hann window, computed here"),
+]
+CAMPPLUS = prefixed("s3gen.", _translated(_numbered(campplus.RULES)))
+UPSTREAM_CAMPPLUS = prefixed("s3gen.", campplus.RULES)
+"""mlx-audio renames CAM++ when it loads, so a file may hold it as upstream wrote it."""
 
-FLOW: list[Rule | Drop] = prefixed(
-    "s3gen.",
+VOICE_ENCODER: list[Rule | Drop] = prefixed(
+    "ve.",
     [
-        rule("input_embedding.weight"),
-        rule("speaker_projection.{leaf}", "spk_embed_affine_layer.{leaf}"),
-        *prefixed("encoder.", _ENCODER, target="encoder."),
-        rule("encoder_proj.{leaf}"),
-        *prefixed("decoder.estimator.", _ESTIMATOR, target="estimator."),
-    ],
-    target="s3gen.flow.",
-)
-
-
-def _stack(target: str, source: str) -> list[Rule | Drop]:
-    return [
-        item
-        for n in (1, 2)
-        for item in (
-            rule(
-                f"{target}.units.{{unit}}.conv{n}.{{leaf}}",
-                f"{source}.convs{n}.{{unit}}.conv.{{leaf}}",
-            ),
-            rule(f"{target}.units.{{unit}}.alpha{n}", f"{source}.activations{n}.{{unit}}.alpha"),
-        )
-    ]
-
-
-HIFT: list[Rule | Drop] = prefixed(
-    "s3gen.mel2wav.",
-    [
-        rule("f0.convs.{i}.{leaf}", "f0_predictor.condnet.{i}.conv.{leaf}"),
-        rule("f0.linear.{leaf}", "f0_predictor.classifier.{leaf}"),
-        rule("source.linear.{leaf}", "m_source.l_linear.{leaf}"),
-        rule("conv_in.{leaf}", "conv_pre.conv.{leaf}"),
-        rule("conv_out.{leaf}", "conv_post.conv.{leaf}"),
-        rule("ups.{i}.{leaf}", "ups.{i}.conv.{leaf}"),
-        rule("source_downs.{i}.{leaf}", "source_downs.{i}.conv.{leaf}"),
-        *_stack("source_stacks.{i}", "source_resblocks.{i}"),
-        *_stack("stacks.{i}", "resblocks.{i}"),
-        Drop("stft_window", "a Hann window, computed here"),
-    ],
-    target="s3gen.mel2wav.",
-)
-
-
-def _dense_layer(target: str, source: str) -> list[Rule | Drop]:
-    return [
-        *batch_norm(f"{target}.norm1", f"{source}.bn1"),
-        *batch_norm(f"{target}.norm2", f"{source}.bn2"),
-        rule(f"{target}.linear.weight", f"{source}.linear1.weight", move=layout.mlx_pointwise),
-        rule(f"{target}.local.weight", f"{source}.cam_layer.linear_local.weight"),
-        *_pointwise(f"{target}.squeeze", f"{source}.cam_layer.linear1"),
-        *_pointwise(f"{target}.gate", f"{source}.cam_layer.linear2"),
-    ]
-
-
-def _dense_block(number: int) -> list[Rule | Drop]:
-    layers = [
-        item
-        for i in range(MOST["layers"])
-        for item in _dense_layer(f"block{number + 1}.layer{i + 1}", f"blocks.{number}.layers.{i}")
-    ]
-    transit = f"transit{number + 1}"
-    return [
-        *layers,
-        *batch_norm(f"{transit}.norm", f"transits.{number}.bn"),
-        rule(
-            f"{transit}.linear.weight",
-            f"transits.{number}.linear.weight",
-            move=layout.mlx_pointwise,
+        # Its LSTMs count from 1; gates are i, f, g, o, as here.
+        *(
+            rule(f"lstm.{i}.{name}", f"lstm{i + 1}.{name}")
+            for i in range(_LSTM_LAYERS)
+            for name in ("Wx", "Wh", "bias")
         ),
-    ]
-
-
-CAMPPLUS: list[Rule | Drop] = prefixed(
-    "s3gen.speaker_encoder.",
-    [
-        rule("head.conv{n}.weight"),
-        *batch_norm("head.norm{n}", "head.bn{n}"),
-        *prefixed(
-            "head.layer{s}.{i}.",
-            [
-                rule("conv{n}.weight"),
-                *batch_norm("norm{n}", "bn{n}"),
-                rule("shortcut.weight", "shortcut_conv.weight"),
-                *batch_norm("shortcut_norm", "shortcut_bn"),
-            ],
-            target="head.stage{s}.{i}.",
-        ),
-        rule("tdnn.weight", "tdnn.linear.weight"),
-        *batch_norm("tdnn_norm", "tdnn.bn"),
-        *(item for number in range(MOST["blocks"]) for item in _dense_block(number)),
-        *batch_norm("out_norm", "out_bn"),
-        rule("dense.weight", "dense.linear.weight", move=layout.mlx_pointwise),
-        *batch_norm("dense_norm", "dense.bn", affine=False),
+        rule("proj.{leaf}"),
+        Drop("similarity_weight", "scales the similarity of two speakers in training"),
+        Drop("similarity_bias", "shifts the similarity of two speakers in training"),
     ],
-    target="s3gen.speaker_encoder.",
+    target="ve.",
 )
 
+_VOICE = "the built-in voice, of unknown origin"
 STRAYS: list[Rule | Drop] = [
     Drop("s3gen.trim_fade", "the fade of the first 40 ms, computed here"),
     Drop("s3gen.tokenizer.{path}", "an S3 tokenizer that no loader of this layout reads"),
-    Drop("gen.{path}", "the built-in voice, of unknown origin"),
-    Drop("t3.speaker_emb", "the built-in voice, of unknown origin"),
-    Drop("t3.cond_prompt_speech_tokens", "the built-in voice, of unknown origin"),
-    Drop("t3.emotion_adv", "the built-in voice, of unknown origin"),
+    Drop("gen.{path}", _VOICE),
+    Drop("t3.speaker_emb", _VOICE),
+    Drop("t3.cond_prompt_speech_tokens", _VOICE),
+    Drop("t3.emotion_adv", _VOICE),
 ]
 """What such a file may hold besides the weights: its writer merged other files into it."""
+
+GATES = "was written with the gates of its LSTMs in another order than MLX reads them"
+_COMMON = [*T3, *FLOW, *HIFT, *STRAYS]
+RULES_A = [*VOICE_ENCODER, *_COMMON, *CAMPPLUS]
+RULES_A_UPSTREAM_CAMPPLUS = [*VOICE_ENCODER, *_COMMON, *UPSTREAM_CAMPPLUS]
+RULES_B: list[Rule | Drop] = [Drop("ve.{path}", GATES), *_COMMON, *CAMPPLUS]
+
+
+def is_upstream_campplus(name: str) -> bool:
+    """Whether a tensor is named as only upstream's own CAM++ names its."""
+    return name.startswith("s3gen.speaker_encoder.xvector.")

@@ -41,6 +41,7 @@ class T3Config:
     """GPT-2 over speaker, prompt, text and speech."""
 
     kind: ClassVar[str] = "turbo"
+    blocks: ClassVar[str] = "t3.tfmr.h"
     width: int
     layers: int
     heads: int
@@ -80,6 +81,7 @@ class OriginalT3Config:
     """
 
     kind: ClassVar[str] = "original"
+    blocks: ClassVar[str] = "t3.tfmr.layers"
     width: int
     layers: int
     heads: int

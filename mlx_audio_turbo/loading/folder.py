@@ -17,7 +17,7 @@ from ..errors import ModelFolderError, OptionError
 from ..files.safetensors_reader import stand_in
 from ..ops import blas
 from ..options import RUN_OPTIONS, definitions
-from ..presets import TURBO
+from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from . import hub
@@ -28,7 +28,7 @@ from .weights import REMEDY, load_weights
 
 logger = logging.getLogger("mlx_audio_turbo")
 
-MODEL_TYPES = ("chatterbox_turbo",)
+MODEL_TYPES = (TURBO_TYPE, ORIGINAL_TYPE, MULTILINGUAL_TYPE)
 """The values of ``model_type`` in ``config.json`` that this version loads."""
 VOICE_FILE = "conds.safetensors"
 
