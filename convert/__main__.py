@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlx_audio_turbo import presets
+import mlx_audio_turbo.presets as presets
 from mlx_audio_turbo.cli.options import Parser, file_path
 from mlx_audio_turbo.cli.terminal import open_streams
 from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=help, description=description)
 
     build = command("build", "make a model folder of a published checkpoint")
-    build.add_argument("--model", choices=published.MODELS, help="which published model (default: turbo)")
+    build.add_argument(
+        "--model", choices=published.MODELS, help="which published model (default: turbo)"
+    )
     build.add_argument(
         "--source",
         metavar="DIR|REPO",

@@ -5,19 +5,15 @@ A folder that is finished never comes here. What is imported depends on what mus
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from mlx_audio_turbo.config import ModelConfig, to_dict
 from mlx_audio_turbo.errors import ModelFolderError
-from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.presets import MADE
 
-Progress = Callable[[int, int], None]
+from .cache import cache_key, make_once, states
 
-CACHE_VERSION = 3
-"""Goes up when the same source would give another folder, so that caches are made again."""
+Progress = Callable[[int, int], None]
 
 
 def ensure(
@@ -49,7 +45,7 @@ def ensure(
     if isinstance(model, str) and model in MADE:
         from .synthetic import tiny
 
-        return tiny.ensure(model, cache)
+        return tiny.ensure(cache, model)
     if isinstance(model, str):
         return _published(model, cache, revision=revision, progress=progress)
     if any(model.glob("t3_*.safetensors")) and not (model / "model.safetensors").exists():
@@ -59,14 +55,14 @@ def ensure(
     return build.resolve(model, cache)
 
 
-def _published(
-    name: str, cache: Path, *, revision: str | None, progress: Progress | None
-) -> Path:
+def _published(name: str, cache: Path, *, revision: str | None, progress: Progress | None) -> Path:
     from . import folder, published, source
 
     known = published.find(name)
     if known is None:
-        raise ModelFolderError(f"{name} is no published model; choose {', '.join(published.MODELS)}")
+        raise ModelFolderError(
+            f"{name} is no published model; choose {', '.join(published.MODELS)}"
+        )
     commit = revision or known.revision
     sums = [(file.name, file.sha256) for file in known.files]
     output = cache / (
@@ -82,32 +78,10 @@ def _checkpoint(place: Path, cache: Path, *, progress: Progress | None) -> Path:
     from . import folder, published, source
 
     found = source.recognise(place)
-    output = cache / (
-        f"{found.variant}-float16-{cache_key(found.config, *states(found.weights))}"
-    )
+    output = cache / (f"{found.variant}-float16-{cache_key(found.config, *states(found.weights))}")
     if not (output / "config.json").is_file():
         known = published.MODELS.get(found.variant)
         if found.repository and known:
             published.check_files(place, known, remedy=found.remedy, progress=progress)
         make_once(output, lambda: folder.convert(found, output, dtype="float16", progress=progress))
     return output
-
-
-def states(files: Iterable[Path]) -> list[tuple[str, int]]:
-    """What tells files of the same name apart: where they are and when they were written."""
-    return [(str(path.resolve()), path.stat().st_mtime_ns) for path in files]
-
-
-def cache_key(config: ModelConfig, *sources: object) -> str:
-    """Another key for other ``sources``, sizes, or tensors of a model folder."""
-    parts = (CACHE_VERSION, to_dict(config), parameter_shapes(config), sources)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def make_once(output: Path, make: Callable[[], object]) -> None:
-    """Call ``make``, unless another process makes the same folder first."""
-    try:
-        make()
-    except ModelFolderError:
-        if not (output / "config.json").is_file():
-            raise

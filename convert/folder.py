@@ -30,6 +30,8 @@ LEFT_OUT = (
     "which was left out when the folder was made; use a saved voice, or convert again without "
     "--no-s3tokenizer"
 )
+
+
 def convert(
     source: Source,
     output: Path,

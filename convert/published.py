@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_audio_turbo import presets
+import mlx_audio_turbo.presets as presets
 from mlx_audio_turbo.config import ModelConfig
 from mlx_audio_turbo.errors import ModelFolderError
 
@@ -241,18 +241,21 @@ def check_file(
         raise ModelFolderError(f"{path} is missing; {remedy}") from None
     if file.size is not None and size != file.size:
         raise ModelFolderError(f"{path} has {size} bytes, not {file.size}; {remedy}")
-    sums = {"SHA-256": (file.sha256, hashlib.sha256())}
-    # How git names the content of a file.
-    sums["git blob"] = (file.blob, hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False))
-    wanted = {what: pair for what, pair in sums.items() if pair[0]}
+    # The second is how git names the content of a file.
+    blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    sums = (
+        (file.sha256, hashlib.sha256(), f"{path} is not the published file (SHA-256 differs)"),
+        (file.blob, blob, f"{path} is not the published file (git blob differs)"),
+    )
+    wanted = [each for each in sums if each[0]]
     if not wanted:
         return
     with open(path, "rb") as stream:
         while block := stream.read(1 << 24):
-            for _, digest in wanted.values():
+            for _, digest, _ in wanted:
                 digest.update(block)
             if progress:
                 progress(len(block))
-    for what, (known, digest) in wanted.items():
+    for known, digest, fault in wanted:
         if digest.hexdigest() != known:
-            raise ModelFolderError(f"{path} is not the published file ({what} differs); {remedy}")
+            raise ModelFolderError(f"{fault}; {remedy}")

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlx_audio_turbo import presets
+import mlx_audio_turbo.presets as presets
 from mlx_audio_turbo.config import ModelConfig, from_json
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.loading import hub
+from mlx_audio_turbo.loading.networks import parameter_shapes
 
 from . import published, rules
 from .mapping import RULES
 from .published import MODELS, VOICE_ENCODER_FILE, PublishedModel
 from .safetensors_writer import Reader
-from mlx_audio_turbo.loading.networks import parameter_shapes
 
 AGAIN = "download the checkpoint again"
 
@@ -79,8 +79,9 @@ def resolve(
     if folder.is_dir():
         return recognise(folder, model=model)
     known = published.find(str(source))
-    if known and model in MODELS and MODELS[model].repository == known.repository:
-        known = MODELS[model]
+    chosen = MODELS.get(model or "")
+    if known and chosen and chosen.repository == known.repository:
+        known = chosen
     if known is None:
         names = ", ".join((*MODELS, *dict.fromkeys(presets.PUBLISHED.values())))
         raise ModelFolderError(
@@ -118,8 +119,9 @@ def recognise(folder: Path, *, model: str | None = None) -> Source:
     by_file = {each.t3.name: each for each in MODELS.values()}
     if described is None:
         found = [name for name in found if name in by_file]
-        if len(found) > 1 and model in MODELS and MODELS[model].t3.name in found:
-            found = [MODELS[model].t3.name]
+        chosen = MODELS.get(model or "")
+        if len(found) > 1 and chosen and chosen.t3.name in found:
+            found = [chosen.t3.name]
     if len(found) != 1:
         names = [by_file[name].variant for name in found if name in by_file]
         if len(names) > 1:
@@ -176,9 +178,7 @@ def _described(folder: Path, t3_file: str, values: dict[str, Any]) -> Source:
 def _complete(source: Source) -> Source:
     for path in source.weights:
         if not path.is_file():
-            raise ModelFolderError(
-                f"{path} is missing; {hub.remedy(path, otherwise=AGAIN)}"
-            )
+            raise ModelFolderError(f"{path} is missing; {hub.remedy(path, otherwise=AGAIN)}")
     return source
 
 

@@ -25,9 +25,9 @@ from . import builtin_voice as voices
 from . import card, quantize, tokenizer
 from . import folder as folders
 from .safetensors_writer import Reader, Tensor
+from .source import Source
 from .source_tensors import SourceTensors, is_finite
 from .synthetic import voice as stand_ins
-from .source import Source
 
 SENTENCES = (
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo_convert import upstream
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.tokenizer import LEGACY_FILES
 
 Tensors = dict[str, np.ndarray]
@@ -105,7 +105,7 @@ def _voice_encoder(upstream_tensors: Tensors, *, swapped: bool) -> Tensors:
 
 
 def _sources(checkpoint: Path) -> tuple[Tensors, Tensors, Tensors]:
-    source = upstream.recognise(checkpoint)
+    source = recognise(checkpoint)
     t3, s3gen, ve = (load_file(path) for path in source.weights)
     return t3, s3gen, ve
 

@@ -16,9 +16,10 @@ from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import builtin_voice as voices
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert import torch_pickle as torch_zip
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 from . import torch_files
@@ -59,7 +60,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def speaking(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with its voice; read only."""
     place = tmp_path_factory.mktemp("voice") / "model"
-    source = upstream.recognise(checkpoint)
+    source = recognise(checkpoint)
     return folder.convert(source, place, dtype="float32", include_voice=True)
 
 
@@ -231,7 +232,7 @@ def test_a_file_without_a_voice_is_named(
 
 
 def test_the_builtin_voice_is_left_out_by_default(checkpoint: Path, tmp_path: Path) -> None:
-    folder.convert(upstream.recognise(checkpoint), tmp_path / "model", dtype="float32")
+    folder.convert(recognise(checkpoint), tmp_path / "model", dtype="float32")
     assert not (tmp_path / "model" / voices.TARGET).exists()
     model = ChatterboxTurbo.from_pretrained(tmp_path / "model")
     assert model.builtin_voice is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,15 +19,17 @@ from mlx_audio_turbo.errors import DownloadError, ModelFolderError, OptionError,
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.presets import TINY
-from mlx_audio_turbo_convert import folder, rules, upstream
+from mlx_audio_turbo_convert import cache, folder, published, rules, source
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.mapping import RULES
+from mlx_audio_turbo_convert.published import TURBO_S3GEN, VOICE_ENCODER_FILE
 from mlx_audio_turbo_convert.safetensors_writer import Reader
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 from mlx_audio_turbo_convert.synthetic import tiny
 
 T3 = "t3_tiny_v1.safetensors"
-S3GEN = upstream.S3GEN_FILE
+S3GEN = TURBO_S3GEN
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def refused(checkpoint: Path, *, dtype: str = "float16") -> str:
     """The message of a failed conversion, which must leave nothing behind."""
     output = checkpoint.parent / "output"
     with pytest.raises(TurboError) as caught:
-        folder.convert(upstream.recognise(checkpoint), output, dtype=dtype)
+        folder.convert(recognise(checkpoint), output, dtype=dtype)
     assert [path for path in checkpoint.parent.iterdir() if path != checkpoint] == []
     message = str(caught.value)
     assert "\n" not in message
@@ -61,13 +64,13 @@ def refused(checkpoint: Path, *, dtype: str = "float16") -> str:
 @pytest.fixture(scope="module")
 def converted(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("converted") / "float32"
-    return folder.convert(upstream.recognise(original), place, dtype="float32")
+    return folder.convert(recognise(original), place, dtype="float32")
 
 
 def test_every_upstream_tensor_is_used_or_dropped_for_a_reason() -> None:
     tables = synthetic.tables(TINY, T3).values()
     names = [name for table in tables for name in table]
-    plan = rules.plan(RULES, names)
+    plan = rules.plan(RULES[TINY.t3.kind], names)
     used = {source for step in plan.steps for source in step.sources}
     assert used | set(plan.dropped) == set(names)
     assert not used & set(plan.dropped)
@@ -138,7 +141,7 @@ def test_copies_are_exact_and_moves_are_moves(original: Path, converted: Path) -
 def test_half_precision_is_rounded_once(
     original: Path, converted: Path, tmp_path: Path, dtype: str, bits: int
 ) -> None:
-    half = folder.convert(upstream.recognise(original), tmp_path / dtype, dtype=dtype)
+    half = folder.convert(recognise(original), tmp_path / dtype, dtype=dtype)
     whole, short = Reader(converted / "model.safetensors"), Reader(half / "model.safetensors")
     assert {tensor.dtype for tensor in short.tensors.values()} == {folder.STORED[dtype]}
     assert json.loads((half / "config.json").read_text())["dtype"] == dtype
@@ -151,7 +154,7 @@ def test_half_precision_is_rounded_once(
 
 
 def test_a_half_precision_source_converts_too(checkpoint: Path, tmp_path: Path) -> None:
-    for name in (T3, S3GEN, upstream.VOICE_ENCODER_FILE):
+    for name in (T3, S3GEN, VOICE_ENCODER_FILE):
         edit(
             checkpoint / name,
             lambda tensors: tensors.update(
@@ -162,14 +165,14 @@ def test_a_half_precision_source_converts_too(checkpoint: Path, tmp_path: Path) 
                 }
             ),
         )
-    made = folder.convert(upstream.recognise(checkpoint), tmp_path / "out", dtype="float32")
+    made = folder.convert(recognise(checkpoint), tmp_path / "out", dtype="float32")
     assert load(made).config == TINY
 
 
 def test_the_same_source_gives_the_same_bytes(
     original: Path, converted: Path, tmp_path: Path
 ) -> None:
-    again = folder.convert(upstream.recognise(original), tmp_path / "again", dtype="float32")
+    again = folder.convert(recognise(original), tmp_path / "again", dtype="float32")
     for path in converted.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
@@ -193,7 +196,7 @@ def test_weights_too_large_for_float16(checkpoint: Path, tmp_path: Path, value: 
     edit(checkpoint / T3, grow)
     message = refused(checkpoint)
     assert "t3.tfmr.wpe.weight" in message and "float32" in message
-    folder.convert(upstream.recognise(checkpoint), tmp_path / "wide", dtype="float32")
+    folder.convert(recognise(checkpoint), tmp_path / "wide", dtype="float32")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ def test_missing_or_unknown_tensors_are_named(
     assert what in refused(checkpoint)
 
 
-@pytest.mark.parametrize("file", [T3, S3GEN, upstream.VOICE_ENCODER_FILE])
+@pytest.mark.parametrize("file", [T3, S3GEN, VOICE_ENCODER_FILE])
 def test_a_truncated_file_is_named(checkpoint: Path, file: str) -> None:
     path = checkpoint / file
     path.write_bytes(path.read_bytes()[:-1000])
@@ -238,7 +241,7 @@ def test_a_truncated_file_is_named(checkpoint: Path, file: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [T3, S3GEN, upstream.VOICE_ENCODER_FILE, "vocab.json", "merges.txt", "added_tokens.json"],
+    [T3, S3GEN, VOICE_ENCODER_FILE, "vocab.json", "merges.txt", "added_tokens.json"],
 )
 def test_a_missing_file_is_named(checkpoint: Path, name: str) -> None:
     (checkpoint / name).unlink()
@@ -255,56 +258,71 @@ def test_a_damaged_config_is_named(checkpoint: Path, text: str) -> None:
 def test_official_files_are_known_by_name_and_checked(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     with pytest.raises(ModelFolderError, match="no T3 weights"):
-        upstream.recognise(checkpoint)
+        recognise(checkpoint)
     (checkpoint / T3).rename(checkpoint / "t3_turbo_v1.safetensors")
     with pytest.raises(ModelFolderError, match="is not ResembleAI/chatterbox-turbo"):
-        upstream.recognise(checkpoint)
+        recognise(checkpoint)
 
 
 def test_two_t3_files_are_one_too_many(checkpoint: Path) -> None:
     shutil.copy(checkpoint / T3, checkpoint / "t3_other.safetensors")
     with pytest.raises(ModelFolderError, match="several T3 weights"):
-        upstream.recognise(checkpoint)
+        recognise(checkpoint)
 
 
-def test_damaged_downloads_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_downloads_are_named(tmp_path: Path) -> None:
     import hashlib
 
     content = b"weights"
-    known = upstream.File("t3_turbo_v1.safetensors", 7, hashlib.sha256(content).hexdigest())
-    repository = upstream.Repository("turbo", "ResembleAI/chatterbox-turbo", TINY, known)
-    monkeypatch.setattr(upstream, "_SHARED", ())
-    path = tmp_path / known.name
+    blob = hashlib.sha1(b"blob 7\0" + content).hexdigest()
+    turbo = published.MODELS["turbo"]
+    unknown = published.File("unknown")
+    path = tmp_path / turbo.t3.name
     path.write_bytes(content)
-    upstream.check_files(tmp_path, repository, remedy=lambda name: "again")
+
+    def model(**known: str) -> published.PublishedModel:
+        t3 = published.File(path.name, 7, **known)
+        return dataclasses.replace(
+            turbo, t3=t3, s3gen=unknown, voice_encoder=unknown, tokenizer=(unknown,)
+        )
+
+    published.check_files(tmp_path, model(blob=blob), remedy=lambda name: "again")
+    with pytest.raises(ModelFolderError, match="git blob differs\\); again"):
+        published.check_files(tmp_path, model(blob="0" * 40), remedy=lambda name: "again")
+    repository = model(sha256=hashlib.sha256(content).hexdigest())
+    published.check_files(tmp_path, repository, remedy=lambda name: "again")
     path.write_bytes(b"wejghts")
     with pytest.raises(ModelFolderError, match="SHA-256 differs\\); again"):
-        upstream.check_files(tmp_path, repository, remedy=lambda name: "again")
+        published.check_files(tmp_path, repository, remedy=lambda name: "again")
     path.write_bytes(b"weight")
     with pytest.raises(ModelFolderError, match="has 6 bytes, not 7; again"):
-        upstream.check_files(tmp_path, repository, remedy=lambda name: "again")
+        published.check_files(tmp_path, repository, remedy=lambda name: "again")
 
 
-def test_the_published_files_are_as_recorded() -> None:
-    files = upstream.REPOSITORIES["ResembleAI/chatterbox-turbo"].files
-    assert [file.name for file in files][:3] == ["t3_turbo_v1.safetensors", S3GEN, "ve.safetensors"]
-    assert all(len(file.sha256 or "") == 64 and file.size for file in files[:3])
-    assert len(files) == 8
+@pytest.mark.parametrize("variant", published.MODELS)
+def test_the_published_files_have_sizes_and_sums(variant: str) -> None:
+    model = published.MODELS[variant]
+    assert published.find(variant) is model
+    for file in (model.t3, model.s3gen, model.voice_encoder, model.voice):
+        assert variant == "nano" or (len(file.sha256 or "") == 64 and file.size)
+    assert len(model.files) == 3 + len(model.tokenizer)
+    if model.family == "chatterbox":
+        assert all(file.size and (file.sha256 or file.blob) for file in model.tokenizer)
 
 
 def test_no_network_gives_one_line(offline: None) -> None:
     with pytest.raises(DownloadError) as caught:
-        upstream.resolve("ResembleAI/chatterbox-nano")
+        source.resolve("ResembleAI/chatterbox-nano")
     assert "ResembleAI/chatterbox-nano" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_unknown_dtype_is_refused(original: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="float32, float16, bfloat16"):
-        folder.convert(upstream.recognise(original), tmp_path / "out", dtype="int8")
+        folder.convert(recognise(original), tmp_path / "out", dtype="int8")
 
 
 def test_only_force_replaces_and_only_model_folders(original: Path, tmp_path: Path) -> None:
-    source, output = upstream.recognise(original), tmp_path / "out"
+    source, output = recognise(original), tmp_path / "out"
     output.mkdir()
     precious = output / "precious"
     precious.touch()
@@ -324,7 +342,7 @@ def test_an_interrupt_leaves_no_folder(original: Path, tmp_path: Path) -> None:
         if done > total / 2:
             raise KeyboardInterrupt
 
-    source = upstream.recognise(original)
+    source = recognise(original)
     with pytest.raises(KeyboardInterrupt):
         folder.convert(source, tmp_path / "out", dtype="float16", progress=stop)
     assert not list(tmp_path.iterdir())
@@ -347,13 +365,13 @@ def test_two_processes_may_make_the_same_folder(tmp_path: Path) -> None:
         (tmp_path / "out" / "config.json").touch()
         raise ModelFolderError("exists")
 
-    folder.make_once(tmp_path / "out", other_first)
+    cache.make_once(tmp_path / "out", other_first)
 
     def full_disk() -> None:
         raise ModelFolderError("no space")
 
     with pytest.raises(ModelFolderError, match="no space"):
-        folder.make_once(tmp_path / "other", full_disk)
+        cache.make_once(tmp_path / "other", full_disk)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

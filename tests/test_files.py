@@ -15,7 +15,8 @@ import pytest
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import atomic_folder as files
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 LEFTOVER = ".model.0123abcd.mlx-audio-turbo"
@@ -143,7 +144,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     checkpoint = synthetic.write_checkpoint(tmp_path / "tiny", config=TINY, name="tiny")
     import tracemalloc
 
-    source = upstream.recognise(checkpoint)
+    source = recognise(checkpoint)
     tracemalloc.start()
     folder.convert(source, tmp_path / "model", dtype="float16")
     _, peak = tracemalloc.get_traced_memory()

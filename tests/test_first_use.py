@@ -17,8 +17,9 @@ import pytest
 from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError
 from mlx_audio_turbo.loading.catalog import DEFAULT_MODEL, resolve
 from mlx_audio_turbo.presets import TINY
-from mlx_audio_turbo_convert import upstream
+from mlx_audio_turbo_convert import published
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.published import TURBO_S3GEN, VOICE_ENCODER_FILE
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -28,11 +29,15 @@ OTHER = "f" * 40
 @pytest.fixture
 def hub(tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache as the Hub's own library lays it out; gives the repository's folder in it."""
-    official = upstream.REPOSITORIES[DEFAULT_MODEL]
-    known = upstream.File(official.t3.name)
-    small = dataclasses.replace(official, config=TINY, t3=known)
-    monkeypatch.setattr(upstream, "_SHARED", tuple(upstream.File(f.name) for f in upstream._SHARED))
-    monkeypatch.setattr(upstream, "REPOSITORIES", {DEFAULT_MODEL: small})
+    official = published.MODELS["turbo"]
+    small = dataclasses.replace(
+        official,
+        config=TINY,
+        t3=published.File(official.t3.name),
+        s3gen=published.File(official.s3gen.name),
+        voice_encoder=published.File(official.voice_encoder.name),
+    )
+    monkeypatch.setitem(published.MODELS, "turbo", small)  # type: ignore[arg-type]
     monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "converted"))
     place = tmp_path / "hub" / ("models--" + DEFAULT_MODEL.replace("/", "--"))
     snapshot = place / "snapshots" / COMMIT
@@ -84,7 +89,7 @@ def test_an_absent_model_without_network_gives_one_line(hub: Path, tmp_path: Pat
 
 
 def test_a_damaged_download_is_named(hub: Path, tmp_path: Path) -> None:
-    path = hub / "snapshots" / COMMIT / upstream.S3GEN_FILE
+    path = hub / "snapshots" / COMMIT / TURBO_S3GEN
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelFolderError) as caught:
         resolve(DEFAULT_MODEL)
@@ -98,8 +103,9 @@ def test_a_damaged_download_is_named(hub: Path, tmp_path: Path) -> None:
 def test_sums_that_are_known_are_checked(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = upstream.File(upstream.VOICE_ENCODER_FILE, None, "0" * 64)
-    monkeypatch.setattr(upstream, "_SHARED", (upstream._SHARED[0], wrong))
+    wrong = published.File(VOICE_ENCODER_FILE, None, "0" * 64)
+    model = dataclasses.replace(published.MODELS["turbo"], voice_encoder=wrong)
+    monkeypatch.setitem(published.MODELS, "turbo", model)  # type: ignore[arg-type]
     with pytest.raises(ModelFolderError, match=r"SHA-256 differs.*hf download.*ve.safetensors"):
         resolve(DEFAULT_MODEL)
 

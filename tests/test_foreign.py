@@ -18,12 +18,15 @@ from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.published import TURBO_S3GEN
 from mlx_audio_turbo_convert.safetensors_writer import Reader
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
-from mlx_audio_turbo_convert.third_party import build as foreign
-from mlx_audio_turbo_convert.third_party import fallbacks as donors
+from mlx_audio_turbo_convert.third_party import build as third_party
+from mlx_audio_turbo_convert.third_party import recognise as recognition
+from mlx_audio_turbo_convert.third_party import s3_tokenizer
 from mlx_audio_turbo_convert.third_party.mlx_weights import unpack
 
 from .conftest import CLIP
@@ -36,7 +39,7 @@ FOLDED = ("s3gen.mel2wav.", "s3gen.speaker_encoder.")
 
 @pytest.fixture(autouse=True)
 def tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "SIZES", TINY)
+    monkeypatch.setattr(recognition, "SIZES", TINY)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def standard(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same checkpoint through our own converter."""
     place = tmp_path_factory.mktemp("foreign") / "standard"
-    return folder.convert(upstream.recognise(checkpoint), place, dtype="float16")
+    return folder.convert(recognise(checkpoint), place, dtype="float16")
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +72,31 @@ Hub = Callable[..., None]
 
 
 @pytest.fixture
-def hub(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A Hub that has the official files, or none: called with what it has, it notes who asks."""
+def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A Hub that has the S3 tokenizer, or nothing: it notes whether the network is asked."""
 
-    def install(*, has: tuple[str, ...] = (), asked: list[tuple[str, bool]] | None = None) -> None:
-        def find_file(repository: str, name: str, *, network: bool) -> Path | None:
+    def install(*, has: bool = False, asked: list[bool] | None = None) -> None:
+        place = tmp_path / "hub"
+        if has and not place.exists():
+            write_s3_tokenizer(checkpoint, place)
+
+        def download(repository: str, files: list[str], *, network: bool) -> Path:
             if asked is not None:
-                asked.append((name, network))
-            known = repository == donors.OFFICIAL and name in has and network
-            return checkpoint / name if known else None
+                asked.append(network)
+            if repository == s3_tokenizer.REPOSITORY and has and network:
+                return place
+            raise DownloadError("not there")
 
-        monkeypatch.setattr(upstream, "find_file", find_file)
-        monkeypatch.setattr(upstream, "check_file", lambda *args, **options: None)
+        monkeypatch.setattr(s3_tokenizer.hub, "download", download)
 
     install()
     return install
 
 
-OFFICIAL = (upstream.S3GEN_FILE, upstream.VOICE_ENCODER_FILE)
-
-
 def convert(source: Path, output: Path) -> list[str]:
-    found = foreign.recognise(source)
+    found = recognition.recognise(source)
     assert found is not None
-    return foreign.convert(found, output)
+    return third_party.convert(found, output, fallback=third_party.find_s3_tokenizer(found))
 
 
 def expanded(array: np.ndarray, bits: int) -> np.ndarray:
@@ -120,10 +124,12 @@ def is_quantised(kind: str, name: str) -> bool:
 def test_every_tensor_arrives(
     kind: str, published: dict[str, Path], standard: Path, tmp_path: Path, hub: Hub
 ) -> None:
-    hub(has=OFFICIAL)
+    hub(has=True)
     convert(published[kind], tmp_path / "model")
     wanted = load_file(standard / "model.safetensors")
     made = load_file(tmp_path / "model" / "model.safetensors")
+    lacking = {"A-4bit": ("s3gen.speaker_encoder.",)}.get(kind, ("ve.",) if kind[0] == "B" else ())
+    wanted = {name: x for name, x in wanted.items() if not name.startswith((*lacking, "-"))}
     assert set(made) == set(wanted)
     for name, array in wanted.items():
         assert made[name].dtype == np.float16
@@ -139,7 +145,7 @@ def test_every_tensor_arrives(
 def test_it_says_what_the_standard_folder_says(
     kind: str, published: dict[str, Path], standard: Path, tmp_path: Path, voice: Voice, hub: Hub
 ) -> None:
-    hub(has=OFFICIAL)
+    hub(has=True)
     convert(published[kind], tmp_path / "model")
     models = [ChatterboxTurbo.from_pretrained(path) for path in (standard, tmp_path / "model")]
     said = []
@@ -147,6 +153,8 @@ def test_it_says_what_the_standard_folder_says(
         known = dataclasses.replace(voice, family=load(_folder(model)).family)
         said.append(model.generate(TEXT, voice=known, seed=3, max_tokens=20).tokens)
     np.testing.assert_array_equal(said[0], said[1])
+    if kind == "B-fp16":  # without a VoiceEncoder that can be trusted
+        return
     first, second = (model.encode_voice(CLIP) for model in models)
     np.testing.assert_array_equal(first.t3_prompt_tokens, second.t3_prompt_tokens)
     np.testing.assert_allclose(first.speaker_embedding, second.speaker_embedding, atol=1e-6)
@@ -160,12 +168,12 @@ def _folder(model: ChatterboxTurbo) -> Path:
 @pytest.mark.parametrize(
     ("kind", "lacking", "command"),
     [
-        ("A-4bit", {"s3gen.speaker_encoder", "s3tokenizer"}, "s3gen_meanflow.safetensors"),
-        ("B-fp16", {"ve", "s3tokenizer"}, "ve.safetensors"),
+        ("A-4bit", {"s3gen.speaker_encoder", "s3tokenizer"}, "--model turbo"),
+        ("B-fp16", {"ve", "s3tokenizer"}, "--model turbo"),
         ("A-fp16", {"s3tokenizer"}, "mlx-community/S3TokenizerV2 model.safetensors"),
     ],
 )
-def test_without_a_donor_cloning_is_refused(
+def test_cloning_is_refused_where_a_network_is_lacking(
     kind: str,
     lacking: set[str],
     command: str,
@@ -182,7 +190,7 @@ def test_without_a_donor_cloning_is_refused(
     loaded = load(tmp_path / "model")
     assert set(loaded.missing) == lacking
     assert hasattr(loaded.networks, "ve") == ("ve" not in lacking)
-    with pytest.raises(VoiceError, match="hf download") as caught:
+    with pytest.raises(VoiceError, match=r"hf download|--model turbo") as caught:
         model.encode_voice(CLIP)
     assert "\n" not in str(caught.value)
     ready = dataclasses.replace(voice, family=loaded.family)
@@ -203,22 +211,15 @@ def test_a_network_that_is_missing_may_not_be_there(
 
 @pytest.mark.parametrize("swapped", [True, False])
 def test_the_voice_encoder_of_b_is_not_taken_whatever_it_holds(
-    swapped: bool, checkpoint: Path, standard: Path, tmp_path: Path, hub: Hub
+    swapped: bool, checkpoint: Path, tmp_path: Path, hub: Hub
 ) -> None:
     """By where it comes from, not by its numbers."""
+    hub(has=True)
     source = write_b(checkpoint, tmp_path / "B", swapped=swapped)
     notes = convert(source, tmp_path / "without")
     assert any("gates" in note for note in notes)
     names = load_file(tmp_path / "without" / "model.safetensors")
     assert not any(name.startswith("ve.") for name in names)
-    hub(has=OFFICIAL)
-    notes = convert(source, tmp_path / "with")
-    assert any("taken from ResembleAI/chatterbox-turbo" in note for note in notes)
-    made = load_file(tmp_path / "with" / "model.safetensors")
-    wanted = load_file(standard / "model.safetensors")
-    for i in range(3):
-        name = f"ve.lstm.{i}.Wx"
-        np.testing.assert_array_equal(made[name], wanted[name])
 
 
 def test_all_layers_quantised_is_said(published: dict[str, Path], tmp_path: Path, hub: Hub) -> None:
@@ -253,7 +254,7 @@ def test_campplus_under_upstream_names(
     source = Path(shutil.copytree(published["A-fp16"], tmp_path / "A"))
     path = source / "model.safetensors"
     tensors = {k: v for k, v in load_file(path).items() if "speaker_encoder" not in k}
-    original = load_file(checkpoint / upstream.S3GEN_FILE)
+    original = load_file(checkpoint / TURBO_S3GEN)
     tensors |= {f"s3gen.{k}": v for k, v in original.items() if k.startswith("speaker_encoder.")}
     save_file(tensors, path)
     convert(source, tmp_path / "model")
@@ -284,29 +285,29 @@ def test_the_layout_is_known_by_its_origin(
     (place / "config.json").write_text(json.dumps({"model_type": "chatterbox_turbo"} | config))
     for file, text in files.items():
         (place / file).write_text(text)
-    found = foreign.recognise(place)
+    found = recognition.recognise(place)
     assert found is not None and found.layout.name == layout
     assert (found.repository is None) == (name == "plain")
     assert (found.revision or "12ab") == "12ab"
 
 
 def test_what_is_not_foreign(standard: Path, tmp_path: Path) -> None:
-    assert foreign.recognise(standard) is None
+    assert recognition.recognise(standard) is None
     assert resolve(standard) == standard
-    assert foreign.recognise(tmp_path) is None
+    assert recognition.recognise(tmp_path) is None
     for text in ("", "[]", "{}", '{"model_type": "llama"}'):
         (tmp_path / "config.json").write_text(text)
-        assert foreign.recognise(tmp_path) is None
+        assert recognition.recognise(tmp_path) is None
     (tmp_path / "config.json").write_text('{"model_type": "chatterbox_turbo"}')
-    assert foreign.recognise(tmp_path) is None
+    assert recognition.recognise(tmp_path) is None
 
 
 def test_loading_converts_once(
     published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
 ) -> None:
     monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "cache"))
-    asked: list[tuple[str, bool]] = []
-    hub(has=OFFICIAL, asked=asked)
+    asked: list[bool] = []
+    hub(has=True, asked=asked)
     with pytest.warns(UserWarning, match="gates"):
         first = resolve(published["B-fp16"])
     assert first.is_relative_to(tmp_path / "cache")
@@ -320,14 +321,14 @@ def test_an_incomplete_folder_is_completed_when_it_can_be(
 ) -> None:
     monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "cache"))
     source = write_a(checkpoint, tmp_path / "A")
-    asked: list[tuple[str, bool]] = []
+    asked: list[bool] = []
     hub(asked=asked)
     with pytest.warns(UserWarning, match="S3 tokenizer"):
         first = resolve(source)
-    assert (upstream.S3GEN_FILE, True) in asked
+    assert asked == [False, True]
     asked.clear()
     assert resolve(source) == first
-    assert asked and not any(network for _, network in asked)
+    assert asked == [False]
     write_s3_tokenizer(checkpoint, tmp_path / "S3TokenizerV2")
     with pytest.warns(UserWarning, match="taken from"):
         second = resolve(source)
@@ -401,22 +402,6 @@ def test_what_does_not_fit_is_named(
     assert not (tmp_path / "model").exists()
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(
-    published: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = 0
-
-    def find_file(repository: str, name: str, *, network: bool) -> None:
-        nonlocal asked
-        asked += network
-        if network:
-            raise DownloadError("silence")
-
-    monkeypatch.setattr(upstream, "find_file", find_file)
-    convert(published["B-fp16"], tmp_path / "model")
-    assert asked == 1
-
-
 def test_a_file_that_mlx_wrote_without_metadata(tmp_path: Path) -> None:
     """Its header says null there, which other readers pass over."""
     mx.save_safetensors(str(tmp_path / "x.safetensors"), {"x": mx.arange(3)})
@@ -424,31 +409,47 @@ def test_a_file_that_mlx_wrote_without_metadata(tmp_path: Path) -> None:
     assert reader.read("x").tolist() == [0, 1, 2] and reader.metadata == {}
 
 
-def test_a_file_of_the_hub(offline: None) -> None:
-    assert upstream.find_file("someone/something", "file", network=False) is None
-    with pytest.raises(DownloadError, match="someone/something"):
-        upstream.find_file("someone/something", "file", network=True)
-
-
-def test_a_damaged_donor_is_named(
-    published: dict[str, Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_damaged_s3_tokenizer_is_named(
+    published: dict[str, Path], checkpoint: Path, tmp_path: Path, hub: Hub
 ) -> None:
-    monkeypatch.setattr(upstream, "find_file", lambda repo, name, network: checkpoint / name
-                        if repo == donors.OFFICIAL else None)  # fmt: skip
-    with pytest.raises(ModelFolderError, match=r"hf download ResembleAI.*--force-download"):
-        convert(published["B-fp16"], tmp_path / "model")
+    hub(has=True)
+    path = tmp_path / "hub" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ModelFolderError, match=r"hf download mlx-community.*--force-download"):
+        convert(published["A-fp16"], tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("place", "config", "model"),
+    [
+        ("models--mlx-community--chatterbox-fp16/snapshots/1", {}, "original"),
+        ("models--mlx-community--Chatterbox-TTS-4bit/snapshots/1", {}, "original"),
+        ("models--mlx-community--chatterbox-multilingual-8bit/snapshots/1", {}, "multilingual"),
+        ("plain", {"model_type": "chatterbox"}, "original"),
+        ("plain", {"model_type": "chatterbox_multilingual"}, "multilingual"),
+    ],
+)
+def test_other_forms_of_the_original_are_refused_with_what_to_do(
+    place: str, config: dict, model: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").touch()
+    with pytest.raises(ModelFolderError, match=rf"--model {model}$"):
+        resolve(folder)
 
 
 def test_the_command(
     published: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], hub: Hub
 ) -> None:
-    hub(has=OFFICIAL)
+    hub(has=True)
     output = tmp_path / "model"
     build = ["build", "--source", str(published["B-fp16"]), "--output", str(output)]
     assert main(build) == 0
     out, err = capsys.readouterr()
     assert out.strip() == str(output)
-    assert "VoiceEncoder is taken from" in err
+    assert "S3 tokenizer is taken from" in err
     assert main(build) == 2
     values = json.loads((output / "config.json").read_text())
-    assert values["missing"] == {} and len(values["notes"]) == 2
+    assert set(values["missing"]) == {"ve"} and len(values["notes"]) == 2

@@ -14,8 +14,9 @@ import yaml
 from mlx_audio_turbo import DownloadError, ModelFolderError
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import builtin_voice as voices
-from mlx_audio_turbo_convert import card, folder, publish, upstream
+from mlx_audio_turbo_convert import card, folder, publish
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,7 @@ class Hub:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made")
     checkpoint = synthetic.write_checkpoint(place / "tiny", config=TINY, name="tiny", seed=2)
-    return folder.convert(upstream.recognise(checkpoint), place / "out", dtype="float16")
+    return folder.convert(recognise(checkpoint), place / "out", dtype="float16")
 
 
 @pytest.fixture

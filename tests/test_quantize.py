@@ -20,9 +20,10 @@ from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks, parameter_shapes
 from mlx_audio_turbo.loading.networks import quantize as quantize_networks
 from mlx_audio_turbo.presets import NANO, TINY, TURBO
-from mlx_audio_turbo_convert import compare, folder, quantize, upstream
+from mlx_audio_turbo_convert import compare, folder, quantize
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.safetensors_writer import Reader, from_bfloat16, size, to_bfloat16
+from mlx_audio_turbo_convert.source import Source, recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 
@@ -30,14 +31,14 @@ FOUR = Quantization(4, 64)
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> upstream.Source:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     place = tmp_path_factory.mktemp("upstream") / "tiny"
     synthetic.write_checkpoint(place, config=TINY, name="tiny", seed=6)
-    return upstream.recognise(place)
+    return recognise(place)
 
 
 @pytest.fixture(scope="module")
-def made(source: upstream.Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made(source: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("made")
     kinds: dict[str, dict[str, Any]] = {
         "fp16": {},
@@ -98,7 +99,7 @@ def test_nano_takes_every_group_size(group: int) -> None:
     assert len(quantize.layers(NANO, Quantization(4, group))) == 48
 
 
-def test_a_group_size_that_does_not_divide(source: upstream.Source, tmp_path: Path) -> None:
+def test_a_group_size_that_does_not_divide(source: Source, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="groups of 128 do not divide the 64 inputs of t3"):
         folder.convert(source, tmp_path / "out", dtype="float16", quantization=Quantization(4, 128))
     assert not list(tmp_path.iterdir())
@@ -113,7 +114,7 @@ def test_unknown_numbers(bits: int, group: int) -> None:
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16")])
 @pytest.mark.parametrize("bits", [4, 6, 8])
 def test_streaming_gives_what_the_framework_gives(
-    bits: int, dtype: str, stored: str, source: upstream.Source, tmp_path: Path
+    bits: int, dtype: str, stored: str, source: Source, tmp_path: Path
 ) -> None:
     """Tensor by tensor, the same bits as ``mlx.nn.quantize`` of the loaded half-precision model."""
     place = folder.convert(source, tmp_path / "plain", dtype=dtype)
@@ -288,7 +289,7 @@ def test_only_models_of_a_kind_are_compared(made: dict[str, Path], tiny_folder: 
 
 
 def test_the_command(
-    source: upstream.Source,
+    source: Source,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -15,9 +15,10 @@ from safetensors.numpy import load_file, save_file
 from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.presets import TINY
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert import verify as verifying
 from mlx_audio_turbo_convert.__main__ import main
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 from mlx_audio_turbo_convert.synthetic import voice as stand_ins
 
@@ -34,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("made")
-    source = upstream.recognise(checkpoint)
+    source = recognise(checkpoint)
     return {
         "fp16": folder.convert(source, place / "fp16", dtype="float16"),
         "4bit": folder.convert(
@@ -52,7 +53,7 @@ def no_speech(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def faults(place: Path, checkpoint: Path) -> list[str]:
-    checks = verifying.verify(place, upstream.recognise(checkpoint))
+    checks = verifying.verify(place, recognise(checkpoint))
     return [fault for check in checks for fault in check.faults]
 
 
@@ -83,7 +84,7 @@ def test_what_build_makes(
     ],
 )
 def test_other_kinds(options: dict[str, Any], checkpoint: Path, tmp_path: Path) -> None:
-    place = folder.convert(upstream.recognise(checkpoint), tmp_path / "made", **options)
+    place = folder.convert(recognise(checkpoint), tmp_path / "made", **options)
     assert faults(place, checkpoint) == []
 
 
@@ -252,10 +253,11 @@ def test_a_folder_of_unknown_origin_wants_its_source(
 
 def test_where_a_folder_came_from(tmp_path: Path) -> None:
     repository = "ResembleAI/chatterbox-turbo"
-    values = {"source": {"repository": repository, "revision": "abc", "trained": True}}
+    values: dict[str, Any] = {"variant": "turbo"}
+    values |= {"source": {"repository": repository, "revision": "abc", "trained": True}}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    assert verifying.origin(tmp_path, None) == (repository, "abc")
-    assert verifying.origin(tmp_path, "here") == ("here", None)
+    assert verifying.origin(tmp_path, None) == (repository, "abc", "turbo")
+    assert verifying.origin(tmp_path, "here") == ("here", None, "turbo")
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ModelFolderError, match="--source"):
         verifying.origin(tmp_path, None)

@@ -1,4 +1,4 @@
-"""``t3_turbo_v1.safetensors`` and Nano's to ``t3.*``: GPT-2's names stay, its Conv1D weights become Linear."""
+"""Turbo's and Nano's T3 to ``t3.*``: GPT-2's names stay, its Conv1D weights become Linear."""
 
 from __future__ import annotations
 

@@ -111,9 +111,7 @@ def write_checkpoint(
     return output
 
 
-def _copy_tokenizer(
-    source: Path, target: Path, config: ModelConfig, *, multilingual: bool
-) -> None:
+def _copy_tokenizer(source: Path, target: Path, config: ModelConfig, *, multilingual: bool) -> None:
     if isinstance(config.t3, OriginalT3Config):
         with tempfile.TemporaryDirectory() as place:  # for its checks
             write_tokenizer(source, Path(place), config.t3, multilingual=multilingual)

@@ -45,9 +45,7 @@ def shift(
     head[STOP_SPEECH + 1 :] += np.float32(INVALID) * direction
 
 
-def mean_state(
-    config: OriginalT3Config, table: Mapping[str, Tensor], *, seed: int
-) -> np.ndarray:
+def mean_state(config: OriginalT3Config, table: Mapping[str, Tensor], *, seed: int) -> np.ndarray:
     """(C,), the mean over the places that sample speech, after the last norm, in float64."""
     model: Any = make_t3(config)
     names = [name for name in table if name != "speech_head.weight"]

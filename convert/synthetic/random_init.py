@@ -118,9 +118,7 @@ def _fixed(name: str, tensor: Tensor) -> np.ndarray | None:
     return None
 
 
-def draw(
-    name: str, tensor: Tensor, *, seed: int, kind: str = T3Config.kind
-) -> np.ndarray:
+def draw(name: str, tensor: Tensor, *, seed: int, kind: str = T3Config.kind) -> np.ndarray:
     """The tensor ``name`` of the upstream files, as the checkpoint of ``seed`` holds it.
 
     Args:

@@ -54,7 +54,38 @@ class _Table(dict[str, Tensor]):
 
 def t3(config: T3Config | OriginalT3Config) -> dict[str, Tensor]:
     """``t3_*.safetensors``."""
-    assert isinstance(config, T3Config)
+    return _t3_original(config) if isinstance(config, OriginalT3Config) else _t3_turbo(config)
+
+
+def _t3_original(config: OriginalT3Config) -> dict[str, Tensor]:
+    table, width, inner = _Table(), config.width, config.feed_forward
+    table.layer("cond_enc.spkr_enc", width, config.speaker_embedding)
+    table.add("cond_enc.emotion_adv_fc.weight", width, 1)
+    perceiver = "cond_enc.perceiver"
+    table.add(f"{perceiver}.pre_attention_query", 1, config.perceiver_queries, width)
+    table.norm(f"{perceiver}.attn.norm", width)
+    for name in ("to_q", "to_k", "to_v", "proj_out"):
+        table.layer(f"{perceiver}.attn.{name}", width, width)
+    for name, ids in (("text", config.text_vocabulary), ("speech", config.speech_vocabulary)):
+        table.add(f"{name}_emb.weight", ids, width)
+        table.add(f"{name}_head.weight", ids, width)
+    table.add("text_pos_emb.emb.weight", config.text_positions, width)
+    table.add("speech_pos_emb.emb.weight", config.speech_positions, width)
+    table.add("tfmr.embed_tokens.weight", LLAMA_TOKENS, width)
+    table.add("tfmr.norm.weight", width)
+    for i in range(config.layers):
+        block = f"tfmr.layers.{i}"
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            table.add(f"{block}.{name}.weight", width)
+        for name in ("q", "k", "v", "o"):
+            table.add(f"{block}.self_attn.{name}_proj.weight", width, width)
+        for name in ("gate", "up"):
+            table.add(f"{block}.mlp.{name}_proj.weight", inner, width)
+        table.add(f"{block}.mlp.down_proj.weight", width, inner)
+    return dict(table)
+
+
+def _t3_turbo(config: T3Config) -> dict[str, Tensor]:
     table, width = _Table(), config.width
     table.layer("cond_enc.spkr_enc", width, config.speaker_embedding)
     table.add("speech_emb.weight", config.speech_vocabulary, width)

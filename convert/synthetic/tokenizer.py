@@ -42,7 +42,7 @@ def character_files(folder: Path, config: OriginalT3Config, *, multilingual: boo
         )
     tokens = dict(special)
     tokens.update(zip(free, others, strict=False))
-    tokens.update({index: f"[PLACEHOLDER{index}]" for index in free if index not in tokens})
+    tokens.update({index: f"filler{index}" for index in free if index not in tokens})
     bracketed = {index: token for index, token in tokens.items() if token[:1] + token[-1:] == "[]"}
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     values: dict[str, Any] = {

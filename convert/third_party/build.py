@@ -21,7 +21,7 @@ from mlx_audio_turbo.presets import TURBO_TYPE
 
 from .. import builtin_voice, card, rules
 from ..atomic_folder import new_folder
-from ..door import cache_key, make_once, states
+from ..cache import cache_key, make_once, states
 from ..folder import STORED, VERSION, cast
 from ..published import MODELS
 from ..safetensors_writer import Tensor, write

@@ -55,9 +55,7 @@ def find(folder: Path, *, network: bool) -> Path | None:
     return path if path.is_file() else None
 
 
-def tensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[str, np.ndarray]]:
+def tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of ``shapes`` in turn, out of the file at ``path``.
 
     Raises:

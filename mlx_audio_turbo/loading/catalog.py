@@ -98,7 +98,7 @@ def _is_finished(folder: Path) -> bool:
         values = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(values, dict) and {"architecture", "model_type"} <= values.keys()
+    return isinstance(values, dict) and {"architecture", "model_type", "version"} <= values.keys()
 
 
 def _make(model: str | Path, **options: Any) -> Path:

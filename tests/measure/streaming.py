@@ -22,7 +22,8 @@ from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo.synthesis.noise import NoiseSource
 from mlx_audio_turbo.synthesis.streaming_vocoder import CONTEXT_FRAMES, StreamingVocoder
 from mlx_audio_turbo.synthesis.token_to_wav import MEL_LOOKAHEAD, TokenToWav, tokens_due
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
+from mlx_audio_turbo_convert.source import recognise
 
 from .parity.__main__ import CLIP, ROOT, checkpoint
 from .parity.rows import Row, snr
@@ -131,7 +132,7 @@ def main() -> int:
         source = checkpoint(ROOT / ".parity" / "turbo", TURBO)
         place = source.with_name("turbo-float32")
         if not place.exists():
-            folder.convert(upstream.recognise(source), place, dtype="float32")
+            folder.convert(recognise(source), place, dtype="float32")
     model = ChatterboxTurbo.from_pretrained(place)
     rows = vocoder_rows(model)
     for sizes in ((10, 25, 50, 100), (5, 10)):

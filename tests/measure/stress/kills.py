@@ -25,7 +25,8 @@ from pathlib import Path
 from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
+from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 
 
@@ -67,7 +68,7 @@ def check(count: int, place: Path, *, seed: int = 0) -> Outcome:
             something half-made is never swept.
     """
     checkpoint = synthetic.write_checkpoint(place / "upstream", config=TINY, name="tiny")
-    source = upstream.recognise(checkpoint)
+    source = recognise(checkpoint)
     output = place / "output" / "model"
     chance = random.Random(seed)
 

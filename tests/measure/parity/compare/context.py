@@ -17,8 +17,9 @@ from safetensors import safe_open
 
 from mlx_audio_turbo.config import ModelConfig, from_json
 from mlx_audio_turbo.presets import TURBO
-from mlx_audio_turbo_convert import folder, upstream
+from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert import rules as conversion
+from mlx_audio_turbo_convert.source import recognise
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Context:
         """The checkpoint through the converter, in float32."""
         output = self.checkpoint.with_name(self.checkpoint.name + "-float32")
         if not output.exists():
-            folder.convert(upstream.recognise(self.checkpoint), output, dtype="float32")
+            folder.convert(recognise(self.checkpoint), output, dtype="float32")
         return output
 
     @property
