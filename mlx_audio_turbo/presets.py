@@ -10,6 +10,7 @@ from .config import (
     EncoderConfig,
     EstimatorConfig,
     HiFTConfig,
+    LanguageTextConfig,
     ModelConfig,
     OriginalT3Config,
     ReferenceClipConfig,
@@ -169,7 +170,7 @@ ORIGINAL = replace(
 )
 """The original Chatterbox, English."""
 
-MULTILINGUAL = replace(ORIGINAL, t3=MULTILINGUAL_T3)
+MULTILINGUAL = replace(ORIGINAL, t3=MULTILINGUAL_T3, language_text=LanguageTextConfig())
 """Version 2 of the multilingual Chatterbox."""
 
 MULTILINGUAL_V3 = MULTILINGUAL
@@ -217,5 +218,9 @@ TINY_ORIGINAL = replace(
 )
 """The test size of the original model."""
 
-TINY_MULTILINGUAL = replace(TINY_ORIGINAL, t3=replace(TINY_ORIGINAL_T3, text_vocabulary=2454))
+TINY_MULTILINGUAL = replace(
+    TINY_ORIGINAL,
+    t3=replace(TINY_ORIGINAL_T3, text_vocabulary=2454),
+    language_text=LanguageTextConfig(),
+)
 """The test size of the multilingual model."""

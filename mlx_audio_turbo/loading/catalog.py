@@ -45,9 +45,9 @@ def resolve(
     """The folder of a model, which may be given by name, Hub id or path.
 
     ``demo`` comes with the package. Other names of ``presets`` (``turbo``, ``tiny``, ...) and their
-    Hub ids are made once in the cache; a
-    folder that is finished is returned as it is; a checkpoint in the upstream layout or of another
-    MLX converter, local or on the Hub, is converted once into the cache.
+    Hub ids are made once in the cache; a folder that is finished is returned as it is; a checkpoint
+    in the upstream layout or of another MLX converter, local or on the Hub, is converted once into
+    the cache.
 
     Args:
         revision: commit of a Hub repository.
