@@ -12,6 +12,7 @@ import mlx_audio_turbo.presets as presets
 from mlx_audio_turbo.cli.options import Parser, file_path
 from mlx_audio_turbo.cli.terminal import open_streams
 from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
+from mlx_audio_turbo.config.quantization import T3_BLOCKS
 from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.voice import Voice
@@ -185,7 +186,7 @@ def _build(args: argparse.Namespace) -> None:
         raise OptionError(f"{place} holds {found.variant}, not {args.model}; leave out one of two")
     quantization = None
     if args.quantize:
-        blocks = (found.config.t3.blocks,)
+        blocks = (T3_BLOCKS[found.config.t3.kind],)
         quantization = Quantization(args.bits or 4, args.group_size or 64, blocks)
     output = args.output or Path(_name(found.variant, args.dtype, quantization))
     folder.convert(

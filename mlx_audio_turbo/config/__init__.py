@@ -41,7 +41,6 @@ class T3Config:
     """GPT-2 over speaker, prompt, text and speech."""
 
     kind: ClassVar[str] = "turbo"
-    blocks: ClassVar[str] = "t3.tfmr.h"
     width: int
     layers: int
     heads: int
@@ -81,7 +80,6 @@ class OriginalT3Config:
     """
 
     kind: ClassVar[str] = "original"
-    blocks: ClassVar[str] = "t3.tfmr.layers"
     width: int
     layers: int
     heads: int

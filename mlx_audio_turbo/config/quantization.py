@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import OptionError
 
+T3_BLOCKS = {"turbo": "t3.tfmr.h", "original": "t3.tfmr.layers"}
+"""The transformer blocks of each kind of T3, which are what is quantised."""
 QUANTIZATION_BITS = (4, 6, 8)
 QUANTIZATION_GROUPS = (32, 64, 128)
 
@@ -19,7 +21,7 @@ class Quantization:
 
     bits: int
     group_size: int
-    quantized_components: tuple[str, ...] = ("t3.tfmr.h",)
+    quantized_components: tuple[str, ...] = (T3_BLOCKS["turbo"],)
 
     def __post_init__(self) -> None:
         for what, value, known in (
