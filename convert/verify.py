@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+import mlx_audio_turbo
 from mlx_audio_turbo.config import Quantization, from_dict, from_json, to_json
 from mlx_audio_turbo.errors import ModelFolderError, TurboError
-from mlx_audio_turbo.models.turbo import ChatterboxTurbo
+from mlx_audio_turbo.options import RUN_OPTIONS
 from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, PUBLISHED, TURBO
 
 from . import builtin_voice as voices
@@ -320,11 +321,20 @@ def _sizes(folder: Path) -> Check:
     return Check("size", f"{whole / 1e6:,.1f} MB, {part / 1e6:,.1f} without s3tokenizer")
 
 
+def _model_class(model_type: str) -> Any:
+    """The public class of a folder's model."""
+    classes = (getattr(mlx_audio_turbo, name, None) for name in RUN_OPTIONS)
+    found = [each for each in classes if each and model_type == each.MODEL_TYPE]
+    if not found:
+        raise ModelFolderError(f"no model is of the type {model_type!r}; convert it again")
+    return found[0]
+
+
 def _speech(folder: Path, config: Mapping[str, Any]) -> Check:
     """Load the folder strictly and speak a word."""
     check = Check("speech")
     try:
-        model = ChatterboxTurbo.from_pretrained(folder)
+        model = _model_class(str(config["model_type"])).from_pretrained(folder)
         if config.get("missing"):
             voice = stand_ins.voice(model.config, family=config["family"])
         else:

@@ -24,7 +24,7 @@ from .random_init import draw
 
 MEAN, INVALID, STOP = -3.1, -12.0, 13.0
 """Mean logit of all ids, and what ids after the stop token and the stop token get on top."""
-TEXT_IDS, SPEECH_IDS = 40, 120
+TEXT_IDS, SPEECH_IDS, SEQUENCES = 40, 120, 3
 _STEPS = 8
 """The mean state is rounded to this part of its size, so that machines agree on it."""
 
@@ -60,6 +60,13 @@ def mean_state(config: OriginalT3Config, table: Mapping[str, Tensor], *, seed: i
     ]
     # the head is what this is for
     model.load_weights(weights, strict=False)
+    mean = np.mean([_states(model, config, seed=each) for each in range(SEQUENCES)], axis=(0, 1))
+    grid = np.exp2(np.round(np.log2(np.sqrt(np.mean(mean**2)) / _STEPS)))
+    return np.round(mean / grid) * grid
+
+
+def _states(model: Any, config: OriginalT3Config, *, seed: int) -> np.ndarray:
+    """(T, C) after a random voice, text and speech, in float64."""
     random = np.random.default_rng(seed)
     speaker = np.abs(random.standard_normal((1, config.speaker_embedding)))
     prompt = random.integers(0, SPEECH_CODES, (1, min(100, config.prompt_tokens)))
@@ -79,7 +86,4 @@ def mean_state(config: OriginalT3Config, table: Mapping[str, Tensor], *, seed: i
             ],
             axis=1,
         )
-        states = np.array(model(embeddings)[0, -SPEECH_IDS - 1 :]).astype(np.float64)
-    mean = states.mean(axis=0)
-    grid = np.exp2(np.round(np.log2(np.sqrt(np.mean(mean**2)) / _STEPS)))
-    return np.round(mean / grid) * grid
+        return np.array(model(embeddings)[0, -SPEECH_IDS - 1 :]).astype(np.float64)
