@@ -17,7 +17,7 @@ import pytest
 
 from mlx_audio_turbo.cli.completion import SHELLS, script
 from mlx_audio_turbo.cli.docs import render
-from mlx_audio_turbo.cli.options import tts_parser, voices_parser
+from mlx_audio_turbo.cli.options import tts_parser, vc_parser, voices_parser
 from mlx_audio_turbo_convert.__main__ import parser as convert_parser
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,7 +31,7 @@ def test_the_documentation_is_that_of_the_parsers() -> None:
 
 def test_every_option_is_documented() -> None:
     page = render()
-    for parser in (tts_parser(), voices_parser()):
+    for parser in (tts_parser(), vc_parser(), voices_parser()):
         for action in parser._actions:
             for name in action.option_strings:
                 assert name in page or name in ("-h", "--help")
@@ -39,7 +39,7 @@ def test_every_option_is_documented() -> None:
 
 def every_parser() -> list[argparse.ArgumentParser]:
     """Those of the commands, and of theirs."""
-    found = [tts_parser(), voices_parser(), convert_parser()]
+    found = [tts_parser(), vc_parser(), voices_parser(), convert_parser()]
     for parser in found:
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):
@@ -173,7 +173,7 @@ def wait_for(screen: int, text: str) -> None:
             seen += os.read(screen, 10_000).decode("utf-8", "replace")
 
 
-@pytest.mark.parametrize("command", ["tts", "voices"])
+@pytest.mark.parametrize("command", ["tts", "vc", "voices"])
 def test_the_command_prints_it(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"mlx_audio_turbo.{command}", "--print-completion", "bash"],

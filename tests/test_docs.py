@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_audio_turbo import Voice, tts
+from mlx_audio_turbo import Voice, tts, vc
 from mlx_audio_turbo.cli import voices as voices_command
 from mlx_audio_turbo.cli.text_source import TAGS
 from mlx_audio_turbo.voice_library import VoiceLibrary
@@ -30,6 +30,7 @@ PAGES = [
 ]
 MAINS: dict[str, Callable[[Sequence[str]], int]] = {
     "mlx_audio_turbo.tts": tts.main,
+    "mlx_audio_turbo.vc": vc.main,
     "mlx_audio_turbo.voices": voices_command.main,
     "mlx_audio_turbo.convert": convert.main,
 }
@@ -93,7 +94,7 @@ def test_commands_run(path: Path, desk: Path) -> None:
                 continue
             program, *arguments = shlex.split(command, comments=True)
             assert program in MAINS, f"{path.name}:{line}: {command}"
-            if program == "mlx_audio_turbo.tts" or arguments[0] == "add":
+            if program in ("mlx_audio_turbo.tts", "mlx_audio_turbo.vc") or arguments[0] == "add":
                 arguments += [] if "--model" in arguments else ["--model", "tiny"]
             if arguments[0] == "add":
                 arguments.append("--replace")

@@ -94,7 +94,7 @@ def test_the_text_on_standard_input_is_not_overwritten(desk: Path) -> None:
             capture_output=True,
         )
     assert done.returncode == 2
-    assert b"the text on standard input" in done.stderr
+    assert b"the file on standard input" in done.stderr
     assert (desk / "text.wav").read_text() == "Hello."
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +47,19 @@ class Destination:
 
 
 def find_destination(
-    output: str | None, *, format: str | None, play: bool, stem: str, resume: bool
+    output: str | None,
+    *,
+    format: str | None,
+    play: bool,
+    stem: str,
+    resume: bool,
+    default: str = "speech",
 ) -> Destination:
     """What ``--output`` and ``--format`` mean.
 
     Args:
         stem: the name of a file in a folder that was given; one that is taken gets a number.
+        default: the name where no output is given.
 
     Raises:
         OptionError: the two contradict each other.
@@ -61,7 +69,7 @@ def find_destination(
         return Destination()
     if output == "":
         raise OptionError("the name of the output is empty; give a file, a folder or -")
-    path = user_path(output or f"speech.{format or 'wav'}")
+    path = user_path(output or f"{default}.{format or 'wav'}")
     if output == "-" or _is_standard_output(path):
         if format not in (None, *_STREAMED):
             raise OptionError(f"standard output takes wav or pcm, not {format}")
@@ -104,6 +112,40 @@ def check_apart(inputs: Mapping[str, Path], outputs: Mapping[str, Path]) -> None
             if same_file(path, given) and not is_stream(path):
                 raise OptionError(f"{name} and {other} are the same file, {path}; give two")
         written.append((name, path))
+
+
+def deliver(
+    audio: Iterator[np.ndarray],
+    destination: Destination,
+    *,
+    play: Callable[[np.ndarray], None] | None = None,
+) -> None:
+    """Write the audio where it belongs, block by block, and ``play`` each block.
+
+    Raises:
+        AudioError: it cannot be written.
+    """
+    if play is not None:
+        audio = _played(audio, play)
+    if destination.stdout:
+        write_stream(audio, destination.format, sys.stdout.buffer)
+    elif destination.path is None:
+        for _ in audio:
+            pass
+    elif destination.stream:
+        write_to_device(destination.path, audio, destination.format)
+    else:
+        # The first block comes before the file, which an error until then need not remove.
+        first = next(audio, np.zeros(0, np.float32))
+        write_file(destination.path, itertools.chain([first], audio))
+
+
+def _played(
+    audio: Iterator[np.ndarray], play: Callable[[np.ndarray], None]
+) -> Iterator[np.ndarray]:
+    for block in audio:
+        play(block)
+        yield block
 
 
 def write_file(path: Path, blocks: Iterable[np.ndarray]) -> None:

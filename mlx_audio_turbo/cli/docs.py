@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from .options import EXIT_CODES, tts_parser, voices_parser
+from .options import EXIT_CODES, tts_parser, vc_parser, voices_parser
 from .text_source import TAGS
 
 _HEAD = """\
@@ -14,7 +14,8 @@ _HEAD = """\
 
 <!-- Made by `python -m mlx_audio_turbo.cli.docs > docs/cli.md`; a test compares. -->
 
-`mlx_audio_turbo.tts` and `mlx_audio_turbo.voices` are installed with the package. They also run as
+`mlx_audio_turbo.tts`, `mlx_audio_turbo.vc` and `mlx_audio_turbo.voices` are installed with the
+package. They also run as
 `python -m mlx_audio_turbo.tts` and so on. Option names have underscores; dashes are accepted too
 (`--ref-audio`). Results go to standard output, everything else to standard error. Progress bars
 are shown where standard error is a terminal. An error is one line.
@@ -60,6 +61,15 @@ mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3
   `model`, `voice` (its fingerprint), `plot`, `watermarked`, `seconds` by stage, `first_audio`,
   `real_time_factor` and `notes`.
 """
+_VC = """
+A Turbo folder converts in two steps of the flow, an original one in ten; the language model is not
+loaded. Any saved voice will do. Outputs, formats, messages and `--json` are those of
+`mlx_audio_turbo.tts`.
+
+```sh
+mlx_audio_turbo.vc clip.wav --voice anna --output clip_as_anna.wav
+```
+"""
 _VOICES = """
 Voices are saved in the user's data folder, or in `MLX_AUDIO_TURBO_VOICES`, as safetensors files
 with the date, the clip's name and SHA-256, a note of consent and the model family. A saved voice
@@ -79,7 +89,7 @@ eval "$(mlx_audio_turbo.tts --print_completion bash)"      # in ~/.bashrc; zsh l
 mlx_audio_turbo.tts --print_completion fish | source       # in ~/.config/fish/config.fish
 ```
 
-`mlx_audio_turbo.voices` has the same option. Names of saved voices are completed too.
+The other commands have the same option. Names of saved voices are completed too.
 """
 
 
@@ -92,11 +102,14 @@ def _page() -> Iterator[str]:
     yield _HEAD
     for code, text in EXIT_CODES.items():
         yield f"| {code} | {text} |\n"
-    tts, voices = tts_parser(), voices_parser()
+    tts, vc, voices = tts_parser(), vc_parser(), voices_parser()
     yield f"\n## {tts.prog}\n\n{tts.description}\n\n    {_usage(tts)}\n"
     yield from _tables(tts)
     yield _TTS
     yield "\nTags: " + " ".join(f"`{tag}`" for tag in TAGS) + "\n"
+    yield f"\n## {vc.prog}\n\n{vc.description}\n\n    {_usage(vc)}\n"
+    yield _VC
+    yield from _tables(vc)
     yield f"\n## {voices.prog}\n\n{voices.description}\n"
     yield _VOICES
     yield from _tables(voices)

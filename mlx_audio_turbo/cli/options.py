@@ -30,6 +30,10 @@ _EXAMPLES = {
         "mlx_audio_turbo.tts --file book.txt --voice anna --output book.mp3",
         'mlx_audio_turbo.tts "Good morning." --ref_audio clip.wav --play --stream',
     ),
+    "vc": (
+        "mlx_audio_turbo.vc me.wav --voice anna --output me_as_anna.wav",
+        "mlx_audio_turbo.vc talk.mp3 --ref_audio clip.wav --output talk.flac",
+    ),
     "voices": (
         'mlx_audio_turbo.voices add anna clip.wav --consent "Anna, by mail, 3 May"',
         'mlx_audio_turbo.tts "Good morning." --voice anna',
@@ -116,21 +120,7 @@ def tts_parser() -> argparse.ArgumentParser:
     who.add_argument("--save_voice", metavar="FILE", help="save the clip's voice in a file too")
     _add_model(who)
 
-    where = out.add_argument_group("output")
-    where.add_argument(
-        "--output",
-        metavar="PATH",
-        help="file, folder, pipe, or - for standard output (default: speech.wav; none\n"
-        "with --play); never a file that is read",
-    )
-    where.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="format of the file (default: that of its name, or wav)",
-    )
-    where.add_argument(
-        "--play", action="store_true", help="play the audio (needs mlx-audio-turbo[play])"
-    )
+    where = _add_output(out, "speech.wav")
     where.add_argument(
         "--stream",
         action="store_true",
@@ -142,17 +132,6 @@ def tts_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--restart", action="store_true", help="discard an interrupted long text and begin again"
     )
-    where.add_argument(
-        "--plot",
-        metavar="IMAGE",
-        help="plot the first minute (needs mlx-audio-turbo[plot])",
-    )
-    where.add_argument(
-        "--watermark",
-        action="store_true",
-        help="add Perth's watermark (needs mlx-audio-turbo[watermark])",
-    )
-
     add_run_options(out)
 
     tell = out.add_argument_group("messages")
@@ -162,6 +141,36 @@ def tts_parser() -> argparse.ArgumentParser:
     tell.add_argument(
         "--detect", metavar="FILE", help="report whether FILE has Perth's watermark, and exit"
     )
+    _add_completion(tell)
+    return out
+
+
+def vc_parser() -> argparse.ArgumentParser:
+    """The parser of ``mlx_audio_turbo.vc``."""
+    out = Parser(
+        prog="mlx_audio_turbo.vc",
+        usage="%(prog)s SOURCE (--voice NAME | --ref_audio CLIP) [options]",
+        description="Convert a recording into another voice; words, timing and melody stay.",
+        epilog=_epilog("vc"),
+    )
+    out.set_defaults(words=None, file=None, resume=False, restart=False)
+    who = out.add_argument_group("recording, voice and model")
+    who.add_argument(
+        "source", metavar="SOURCE", help="a recording of any length, or - for standard input"
+    )
+    who.add_argument(
+        "--voice", metavar="NAME|FILE", help="a saved voice: see mlx_audio_turbo.voices"
+    )
+    who.add_argument("--ref_audio", metavar="CLIP", help="a recording of the voice, more than 5 s")
+    _add_ref_start(who)
+    who.add_argument("--save_voice", metavar="FILE", help="save the clip's voice in a file too")
+    _add_model(who)
+    where = _add_output(out, "converted.wav")
+    where.add_argument("--stream", action="store_true", help="write audio while it is made")
+    where.add_argument("--seed", metavar="N", type=int, help="the same seed gives the same audio")
+    tell = out.add_argument_group("messages")
+    _add_talk(tell)
+    tell.add_argument("--json", action="store_true", help="print a summary as one JSON object")
     _add_completion(tell)
     return out
 
@@ -227,18 +236,45 @@ def _add_model(out: _Options) -> None:
     )
 
 
-def _add_clip_options(out: _Options) -> None:
+def _add_output(out: argparse.ArgumentParser, default: str) -> argparse._ArgumentGroup:
+    where = out.add_argument_group("output")
+    where.add_argument(
+        "--output",
+        metavar="PATH",
+        help=f"file, folder, pipe, or - for standard output (default: {default}; none "
+        "with --play); never a file that is read",
+    )
+    where.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="format of the file (default: that of its name, or wav)",
+    )
+    where.add_argument(
+        "--play", action="store_true", help="play the audio (needs mlx-audio-turbo[play])"
+    )
+    where.add_argument(
+        "--plot", metavar="IMAGE", help="plot the first minute (needs mlx-audio-turbo[plot])"
+    )
+    where.add_argument(
+        "--watermark",
+        action="store_true",
+        help="add Perth's watermark (needs mlx-audio-turbo[watermark])",
+    )
+    return where
+
+
+def _add_ref_start(out: _Options) -> None:
     out.add_argument(
         "--ref_start",
         metavar="SECONDS",
         type=float,
         help="of a long clip, use 30 s from here (default: the best)",
     )
-    out.add_argument(
-        "--no_loudness",
-        action="store_true",
-        help="keep the loudness of the clip",
-    )
+
+
+def _add_clip_options(out: _Options) -> None:
+    _add_ref_start(out)
+    out.add_argument("--no_loudness", action="store_true", help="keep the loudness of the clip")
 
 
 def _add_talk(out: _Options) -> None:

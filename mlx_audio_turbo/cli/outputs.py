@@ -45,9 +45,15 @@ def find_outputs(args: argparse.Namespace) -> Outputs:
 
 
 def _destination(args: argparse.Namespace) -> Destination:
-    stem = Path(args.file).stem if args.file not in (None, "-") else "speech"
+    source = getattr(args, "source", None) or args.file
+    default = "speech" if source == args.file else "converted"
     destination = find_destination(
-        args.output, format=args.format, play=args.play, stem=stem, resume=args.resume
+        args.output,
+        format=args.format,
+        play=args.play,
+        stem=Path(source).stem if source not in (None, "-") else default,
+        resume=args.resume,
+        default=default,
     )
     if destination.stdout and args.json:
         raise OptionError("--json and --output - both need standard output; leave one out")
@@ -76,12 +82,15 @@ def _save_voice(args: argparse.Namespace) -> Path | None:
 def _inputs(args: argparse.Namespace) -> Mapping[str, Path]:
     """The files that the run reads, by what they are."""
     inputs: dict[str, Path] = {}
+    source = getattr(args, "source", None)
+    if source not in (None, "-"):
+        inputs["the source"] = user_path(source)
     if args.ref_audio is not None:
         inputs["the clip of --ref_audio"] = user_path(args.ref_audio)
     if args.file not in (None, "-"):
         inputs["the text of --file"] = user_path(args.file)
-    elif "-" in (args.words, args.file) and stat.S_ISREG(os.fstat(0).st_mode):
-        inputs["the text on standard input"] = Path("/dev/stdin")
+    elif "-" in (args.words, args.file, source) and stat.S_ISREG(os.fstat(0).st_mode):
+        inputs["the file on standard input"] = Path("/dev/stdin")
     if args.voice is not None:
         with suppress(TurboError):  # reading the voice raises it again
             inputs["the voice of --voice"] = voice_library.find(args.voice).path

@@ -67,6 +67,17 @@ def check(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None:
             definition.check(getattr(args, name))
     given_options(args)
+    check_exclusions(args)
+
+
+def check_exclusions(args: argparse.Namespace) -> None:
+    """Refuse arguments that contradict each other, of any command.
+
+    Raises:
+        OptionError: one line that says what to give.
+    """
+    if args.seed is not None:
+        run_options()["seed"].check(args.seed)
     for one, other in _EXCLUDING:
         if getattr(args, one) and getattr(args, other):
             raise OptionError(f"--{one} and --{other} exclude each other; give one of them")

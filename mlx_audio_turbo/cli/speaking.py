@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -17,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import voice_library as voices
-from ..audio.files import check_samples, load_audio
+from ..audio import watermark
 from ..config import SAMPLE_RATE
 from ..errors import TextError, VoiceError
 from ..files.paths import user_path
@@ -31,13 +28,14 @@ from ..synthesis.tasks import segments_of
 from ..text.segments import Segment, split_text
 from ..voice import Voice
 from . import text_source
-from .destination import Destination, write_file, write_stream, write_to_device
+from .destination import Destination, deliver
 from .outputs import find_outputs
 from .player import Player
 from .resume import Journal
 from .run_options import all_options, check, given_options
 from .summary import RunSummary, joined
 from .terminal import Terminal
+from .voice_choice import given_voice, made_voice
 
 _PLOTTED = 60.0
 """Seconds that ``--plot`` shows."""
@@ -82,7 +80,9 @@ class Run:
         if not lines:
             segments = segments_of(text, SEGMENT_LIMIT)
         self._claim(destination, len(segments))
-        voice = self._given_voice()
+        if args.watermark:
+            watermark.check_installed()
+        voice = given_voice(args)
         seed = self._seed(destination)
         given = given_options(args) | {"seed": seed}
         with ExitStack() as stack:
@@ -107,18 +107,15 @@ class Run:
         if self._journal is not None:
             self._journal.remove()
         self._summary.note(self._terminal)
-        if args.json:
-            more = {
-                "plot": str(plot) if plot else None,
-                "seed": seed,
-                "model": str(args.model),
-                "voice": voice.fingerprint,
-                "watermarked": bool(args.watermark),
-            }
-            print(self._summary.json(destination.path, **more), flush=True)
-        elif destination.path is not None and not args.quiet:
-            line = f"{destination.path}  {self._summary.duration:.2f} s  seed {seed}"
-            print(line, flush=True)
+        self._summary.report(
+            destination.path,
+            args,
+            seed=seed,
+            plot=str(plot) if plot else None,
+            model=str(args.model),
+            voice=voice.fingerprint,
+            watermarked=bool(args.watermark),
+        )
 
     def _claim(self, destination: Destination, segments: int) -> None:
         """Keep the segments of a long text, and leave the work of other runs alone."""
@@ -145,22 +142,6 @@ class Run:
         kept = self._journal.identity.get("seed") if self._journal else None
         return kept if isinstance(kept, int) else secrets.randbits(32)
 
-    def _given_voice(self) -> Voice | np.ndarray | None:
-        """A saved voice, or the samples of the clip."""
-        args = self._args
-        if args.watermark:
-            from ..audio import watermark
-
-            watermark.check_installed()
-        if args.voice is not None:
-            own = catalog.model_voice(args.model, args.voice)
-            return Voice.load(own) if own is not None else voices.find(args.voice).voice
-        if args.ref_audio is not None:
-            return load_audio(args.ref_audio, sample_rate=SAMPLE_RATE, start=args.ref_start)
-        if args.model in (catalog.DEFAULT_MODEL, "tiny"):
-            raise VoiceError("there is no voice; give --voice NAME or --ref_audio CLIP")
-        return None
-
     def _load(
         self, voice: Voice | np.ndarray | None, save_voice: Path | None
     ) -> tuple[ChatterboxTurbo, Voice]:
@@ -176,26 +157,14 @@ class Run:
         if not model.trained:
             terminal.say("The weights of this model are random, not trained: the output is noise.")
         started = time.perf_counter()
-        if voice is None:
-            voice = model.builtin_voice
-            if voice is None:
-                raise VoiceError(
-                    "this model has no built-in voice; give --voice NAME or --ref_audio CLIP"
-                )
-        elif not isinstance(voice, Voice):
-            voice = model.encode_voice(
-                check_samples(voice, args.ref_audio),
-                sample_rate=SAMPLE_RATE,
-                normalize_loudness=not args.no_loudness,
-            )
-        elif voice.family != model.family:
+        if isinstance(voice, Voice) and voice.family != model.family:
             raise VoiceError(
                 f"the voice {args.voice!r} was made for {voice.family!r} and the model is "
                 f"{model.family!r}; make it again with this model"
             )
-        if save_voice is not None:
-            voice.save(save_voice)
-            terminal.note(f"the voice is kept in {save_voice}")
+        voice = made_voice(
+            voice, model, args, save=save_voice, normalize_loudness=not args.no_loudness
+        )
         self._summary.time({"voice": time.perf_counter() - started})
         return model, voice
 
@@ -302,34 +271,17 @@ class Run:
     def _deliver(
         self, audio: Iterator[np.ndarray], destination: Destination, player: Player | None
     ) -> None:
-        if player is not None:
-            audio = _played(audio, player)
-        if destination.stdout:
-            write_stream(audio, destination.format, sys.stdout.buffer)
-        elif destination.path is None:
-            _exhaust(audio)
-        elif destination.stream:
-            write_to_device(destination.path, audio, destination.format)
-        elif self._journal is not None:
-            _exhaust(audio)
-            write_file(destination.path, self._journal.audio())
+        play = player.play if player is not None else None
+        if self._journal is None:
+            deliver(audio, destination, play=play)
         else:
-            first = next(audio, np.zeros(0, np.float32))
-            write_file(destination.path, itertools.chain([first], audio))
+            for block in audio:
+                if play is not None:
+                    play(block)
+            deliver(self._journal.audio(), destination)
 
     def _plot(self, path: Path) -> None:
         from .. import plotting as plot
 
         parts = self._journal.parts(_PLOTTED) if self._journal else self._shown
         plot.compare(joined(parts), path=path)
-
-
-def _exhaust(audio: Iterator[np.ndarray]) -> None:
-    for _ in audio:
-        pass
-
-
-def _played(audio: Iterator[np.ndarray], player: Player) -> Iterator[np.ndarray]:
-    for block in audio:
-        player.play(block)
-        yield block

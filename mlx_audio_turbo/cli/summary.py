@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,15 @@ class RunSummary:
         if self.first_audio is not None:
             terminal.note(f"first audio after {self.first_audio:.2f} s")
         terminal.note(f"{self.tokens} tokens, real-time factor {self.real_time_factor:.2f}")
+
+    def report(
+        self, path: Path | None, args: argparse.Namespace, *, seed: int, **more: Any
+    ) -> None:
+        """Print the result: the object of ``--json``, or one line, or with ``--quiet`` nothing."""
+        if args.json:
+            print(self.json(path, seed=seed, **more), flush=True)
+        elif path is not None and not args.quiet:
+            print(f"{path}  {self.duration:.2f} s  seed {seed}", flush=True)
 
     def json(self, path: Path | None, **more: Any) -> str:
         """The object of ``--json``."""

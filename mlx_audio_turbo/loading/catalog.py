@@ -83,7 +83,7 @@ def resolve(
 
 def model_voice(model: str | Path, name: str) -> Path | None:
     """The file of a voice that comes with a bundled model or a model folder, if there is one."""
-    folder = _bundled(str(model)) if str(model) in BUNDLED else Path(model).expanduser()
+    folder = _bundled(str(model)) if str(model) in BUNDLED else user_path(model)
     path = folder / VOICES / f"{name}.safetensors"
     return path if path.name == f"{name}.safetensors" and path.is_file() else None
 

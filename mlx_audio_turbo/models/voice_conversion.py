@@ -41,6 +41,9 @@ class VoiceConverter:
     It may be called from any number of threads.
     """
 
+    WHOLE = ChunkOptions(sizes=(WHOLE_TOKENS,), window=CONTEXT_TOKENS)
+    """The ``chunks`` with which :meth:`stream` gives the samples of :meth:`convert`."""
+
     def __init__(self, loaded: LoadedModel, engine: Engine):
         self._loaded, self._engine = loaded, engine
 
@@ -189,7 +192,7 @@ class VoiceConverter:
         if voice.s3gen_prompt_mel.shape[-1] != loaded.config.s3gen.mels:
             raise VoiceError("the voice is of a model of another size; make it again with this one")
         samples = _source(source, sample_rate)
-        options = chunks or ChunkOptions(sizes=(WHOLE_TOKENS,), window=CONTEXT_TOKENS)
+        options = chunks or self.WHOLE
         rendering = replace(loaded.config.rendering, closing_silence=0)
 
         def steps() -> Generator[np.ndarray | None, None, None]:
