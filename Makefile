@@ -110,7 +110,7 @@ $(REFERENCE_VENV)/.installed:
 	$(REFERENCE_VENV)/bin/python -m pip install --quiet --no-deps \
 	  chatterbox-tts==0.1.7 s3tokenizer==0.3.0 torchaudio==2.11.0 resemble-perth
 	$(REFERENCE_VENV)/bin/python -m pip install --quiet transformers diffusers librosa soundfile \
-	  safetensors einops omegaconf conformer onnx pyloudnorm scipy spacy-pkuseg setuptools
+	  safetensors einops omegaconf conformer onnx pyloudnorm scipy spacy-pkuseg pykakasi setuptools
 	rm -f $(REFERENCE_VENV)/lib/python3*/site-packages/torchaudio/lib/*.so
 	@touch $@
 

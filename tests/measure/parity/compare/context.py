@@ -61,6 +61,12 @@ class Context:
         return output
 
     @property
+    def language_table(self) -> Path | None:
+        """An older tokenizer of the multilingual model, where it lies beside ours."""
+        path = self.tokenizer_folder.parent / "tokenizer_original" / "mtl_tokenizer_v1.json"
+        return path if path.is_file() else None
+
+    @property
     def t3_file(self) -> str:
         (path,) = sorted(self.checkpoint.glob("t3_*.safetensors"))
         return path.name
