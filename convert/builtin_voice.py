@@ -10,7 +10,7 @@ import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
 
-from . import torch_pickle as torch_zip
+from . import torch_pickle
 from .safetensors_writer import Reader, Tensor, write
 
 SOURCE = "conds.pt"
@@ -39,7 +39,7 @@ def convert_voice(source: Path, target: Path, *, remedy: str = _AGAIN) -> None:
     Raises:
         ModelFolderError: ``source`` is absent, damaged, no voice, or asks to run anything.
     """
-    contents = torch_zip.read(source, remedy=remedy)
+    contents = torch_pickle.read(source, remedy=remedy)
     found = {name: array for name in _FIELDS if (array := _field(contents, name)) is not None}
     _write(found, source, target, remedy=remedy)
 

@@ -124,7 +124,10 @@ def _lines(path: Path) -> int:
 @pytest.mark.parametrize("path", modules(CONVERTER), ids=lambda p: str(p.relative_to(CONVERTER)))
 def test_converter_imports(path: Path) -> None:
     names = set(imports(path, "mlx_audio_turbo_convert", CONVERTER))
-    assert not {name.split(".")[0] for name in names} & {"torch", "transformers", "pickle"}
+    tops = {name.split(".")[0] for name in names}
+    assert not tops & {"torch", "transformers"}
+    # conds.pt is a pickle: that one file reads it, by an allow-list of opcodes and names
+    assert "pickle" not in tops or path.name == "torch_pickle.py"
     inside = {name.split(".")[1] for name in names if name.startswith("mlx_audio_turbo.")}
     assert not inside & {"tts"}
     assert not {name.split(".")[0] for name in names} & {"huggingface_hub"} or path.name in (

@@ -16,8 +16,7 @@ from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, Voice, VoiceError
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import builtin_voice as voices
-from mlx_audio_turbo_convert import folder
-from mlx_audio_turbo_convert import torch_pickle as torch_zip
+from mlx_audio_turbo_convert import folder, torch_pickle
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
@@ -66,7 +65,7 @@ def speaking(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_a_file_of_torch() -> None:
     """``tests/data/conds.pt`` is torch's own, with a view into a storage and a transposed one."""
-    found = torch_zip.read(SAVED_BY_TORCH)
+    found = torch_pickle.read(SAVED_BY_TORCH)
     assert set(found) == {"t3", "gen"}
     assert found["t3"]["clap_emb"] is None
     expected = [[1829, 4242, 4735, 4281, 4008, 6215, 3090, 4848, 4690]]
@@ -139,6 +138,27 @@ def test_a_pickle_cannot_run_code(module: str, attribute: str, kind: int, tmp_pa
     assert not (tmp_path / "conds.safetensors").exists()
 
 
+def test_a_pickle_cannot_exhaust_the_machine(tmp_path: Path) -> None:
+    """A memo of gigabytes; tuples of tuples that take years to hash; a call within a call."""
+    put, get = b"q", b"h"
+    nested = (
+        b")"
+        + put
+        + b"\x00"
+        + b"".join(
+            get + bytes([i]) + get + bytes([i]) + b"\x86" + put + bytes([i + 1]) for i in range(100)
+        )
+    )
+    for body in (
+        b"N" + b"r" + struct.pack("<I", 2**31),
+        b"}" + get.join([b"", b""]) + nested + b"N" + b"s",
+        name("collections", "OrderedDict") + b")R" * 2,
+    ):
+        source = write_program(tmp_path / "conds.pt", program(body))
+        with pytest.raises(ModelFolderError, match="not a plain voice file"):
+            torch_pickle.read(source)
+
+
 def storage(key: str = "0", count: int = 4, kind: str = "FloatStorage") -> bytes:
     parts = (text("storage"), name("torch", kind), text(key), text("cpu"), number(count))
     return tuple_of(*parts) + b"Q"
@@ -160,7 +180,7 @@ def test_tensor_views_are_read_with_their_strides(tmp_path: Path) -> None:
         (view(9, (0,), (1,), storage()), []),
     ):
         path = write_program(tmp_path / "x.pt", program(made), raw)
-        assert torch_zip.read(path).tolist() == expected
+        assert torch_pickle.read(path).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -192,7 +212,7 @@ def test_inconsistent_files_are_refused(body: bytes, tmp_path: Path) -> None:
     raw = [struct.pack("<4f", 0, 1, 2, 3)]
     path = write_program(tmp_path / "x.pt", program(body), raw)
     with pytest.raises(ModelFolderError, match=r"x\.pt"):
-        torch_zip.read(path)
+        torch_pickle.read(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -203,11 +223,11 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelFolderError, match="again"):
             voices.convert_voice(path, tmp_path / "out")
     with pytest.raises(ModelFolderError, match=r"conds\.pt"):
-        torch_zip.read(tmp_path / "absent" / "conds.pt")
+        torch_pickle.read(tmp_path / "absent" / "conds.pt")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"0" * (64 << 20))
     with pytest.raises(ModelFolderError, match="compressed"):
-        torch_zip.read(path)
+        torch_pickle.read(path)
 
 
 @pytest.mark.parametrize(
