@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from mlx_audio_turbo import AudioError
-from mlx_audio_turbo.audio import clip_quality, headers
+from mlx_audio_turbo.audio import clip_quality, decoders, headers, mp3_frames
 from mlx_audio_turbo.audio.files import check_samples, load_audio
 
 from .conftest import CLIP
@@ -53,10 +53,152 @@ def test_a_wav_is_read_whole_whatever_length_its_header_states(
     assert "has a header that does not fit its content" in caplog.text
 
 
+FIELDS = {
+    "RF64": (28, "<Q"),
+    "AIFF": (b"SSND", ">I"),
+    "AU": (8, ">I"),
+    "CAF": (b"data", ">Q"),
+    "WAV": (b"data", "<I"),
+    "WAVEX": (b"data", "<I"),
+}
+
+
+@pytest.mark.parametrize("container", FIELDS)
+@pytest.mark.parametrize("stated", [0, 1000, 10**9])
+def test_every_container_is_read_whole_whatever_length_its_header_states(
+    tmp_path: Path, speech: np.ndarray, container: str, stated: int
+) -> None:
+    path = tmp_path / "clip"
+    soundfile.write(path, speech, RATE, format=container)
+    content = bytearray(path.read_bytes())
+    mark, field = FIELDS[container]
+    at = mark if isinstance(mark, int) else content.index(mark) + 4
+    struct.pack_into(field, content, at, stated)
+    path.write_bytes(content)
+    assert seconds(path) == SECONDS
+
+
+def test_a_big_endian_wav_is_read_whole(tmp_path: Path, speech: np.ndarray) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, speech, RATE, endian="BIG")
+    content = bytearray(path.read_bytes())
+    assert content[:4] == b"RIFX"
+    struct.pack_into(">I", content, 40, 0)
+    path.write_bytes(content)
+    assert seconds(path) == SECONDS
+
+
+def flac(path: Path, samples: np.ndarray, stated: int | None = None) -> bytes:
+    soundfile.write(path, samples, RATE, format="FLAC")
+    content = bytearray(path.read_bytes())
+    if stated is not None:
+        fields = int.from_bytes(content[18:26], "big")
+        content[18:26] = (fields & ~((1 << 36) - 1) | stated).to_bytes(8, "big")
+        path.write_bytes(content)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("stated", [0, 16_000, 10**8])
+@pytest.mark.parametrize("samples", [SECONDS * RATE, 6 * RATE + 123])
+def test_a_flac_is_read_whole_whatever_length_its_header_states(
+    tmp_path: Path, speech: np.ndarray, stated: int, samples: int
+) -> None:
+    path = tmp_path / "clip.flac"
+    flac(path, speech[:samples], stated)
+    read = load_audio(path, sample_rate=RATE)
+    np.testing.assert_allclose(read, speech[:samples], atol=1e-4)
+
+
+@pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125)])
+def test_a_tagged_flac_without_a_length_is_read_whole(
+    tmp_path: Path, speech: np.ndarray, tag: bytes
+) -> None:
+    path = tmp_path / "clip.flac"
+    path.write_bytes(b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + flac(path, speech, 0) + tag)
+    assert seconds(path) == SECONDS
+
+
+def test_a_flac_that_was_cut_off_gives_what_is_there(
+    tmp_path: Path, speech: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clip.flac"
+    content = flac(path, speech)
+    path.write_bytes(content[: len(content) * 3 // 4])
+    read = load_audio(path, sample_rate=RATE)
+    assert 5 * RATE < len(read) < 7 * RATE
+    np.testing.assert_allclose(read, speech[: len(read)], atol=1e-4)
+    assert "does not fit its content" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "VORBIS", "OPUS"])
+def test_joined_flac_and_ogg_files_are_read_to_the_end(
+    tmp_path: Path, speech: np.ndarray, kind: str
+) -> None:
+    path = tmp_path / "clip"
+    if kind == "FLAC":
+        flac(path, speech)
+    else:
+        soundfile.write(path, speech, RATE, format="OGG", subtype=kind)
+    path.write_bytes(path.read_bytes() * 3)
+    assert abs(seconds(path) - 3 * SECONDS) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "MP3"])
+def test_damage_inside_a_file_is_told(
+    tmp_path: Path, speech: np.ndarray, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clip"
+    soundfile.write(path, speech, RATE, format=kind)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    path.write_bytes(content)
+    try:
+        load_audio(path, sample_rate=RATE)
+        told = caplog.text
+    except AudioError as error:
+        told = str(error)
+    assert "damaged" in told
+
+
+def test_mp3s_of_two_kinds_in_a_file_are_told(
+    tmp_path: Path, speech: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    mp3(tmp_path / "one.mp3", speech, "CONSTANT")
+    soundfile.write(tmp_path / "two.mp3", speech, 44_100)
+    path = tmp_path / "both.mp3"
+    path.write_bytes((tmp_path / "one.mp3").read_bytes() + (tmp_path / "two.mp3").read_bytes())
+    load_audio(path, sample_rate=RATE)
+    assert "holds recordings of several kinds" in caplog.text
+
+
+@pytest.mark.parametrize("decoder", ["PyAV", "ffmpeg"])
+def test_no_decoder_follows_what_a_file_names(
+    tmp_path: Path, speech: np.ndarray, decoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Playlists with a zero byte in them, which are no text, of a file that could be read."""
+    if decoder == "PyAV":
+        pytest.importorskip("av")
+    elif shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    monkeypatch.setattr(decoders, "_has_av", lambda: decoder == "PyAV")
+    other = tmp_path / "other.wav"
+    soundfile.write(other, speech, RATE)
+    lists = [
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{other.name}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {other.name}\n",
+    ]
+    for text in lists:
+        path = tmp_path / "list.wav"
+        path.write_bytes(text.encode() + b"\0")
+        with pytest.raises(AudioError, match="cannot be read as audio"):
+            load_audio(path, sample_rate=RATE)
+
+
 def test_chunks_after_the_samples_are_no_samples(wav: Path) -> None:
     wav.write_bytes(wav.read_bytes() + b"LIST" + struct.pack("<I", 4) + b"abcd")
     assert seconds(wav) == SECONDS
-    assert headers.wav_parts(wav) == []
+    assert headers.recordings(wav) == []
 
 
 def test_recordings_one_after_another_in_a_file_are_all_read(wav: Path, tmp_path: Path) -> None:
@@ -76,7 +218,7 @@ def without_frame_count(content: bytes) -> bytes:
     at = max(content.find(b"Xing"), content.find(b"Info"))
     start = content.rfind(b"\xff", 0, at - 4)
     header = int.from_bytes(content[start : start + 4], "big")
-    return content[start + headers._frame_length(header) :]
+    return content[start + mp3_frames._frame_length(header) :]
 
 
 def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path: Path, speech: np.ndarray) -> None:

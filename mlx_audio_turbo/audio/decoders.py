@@ -12,9 +12,10 @@ import importlib.util
 import io
 import logging
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import AudioError
-from . import ffmpeg, headers
+from . import ffmpeg, headers, joined, mp3_frames
 
 if TYPE_CHECKING:
     import soundfile
@@ -33,6 +34,10 @@ MAX_PIPE = 2 << 30
 """Bytes that are taken from a pipe: an hour of stereo at 48 kHz in float32 is 1.4 GB."""
 SHORTEST = 5
 """Seconds; a shorter clip is refused, and needs no warning."""
+MOST = 0.9
+"""Share of a file that its recording fills; the rest are tags."""
+LEAST = 0.98
+"""Share of the expected samples; with fewer a file is damaged."""
 _HEAD = 1 << 12
 
 HEADERLESS = (".raw", ".pcm", ".s16", ".s16le", ".f32", ".gsm", ".vox", ".ul", ".al", ".sln")
@@ -77,24 +82,33 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
     """
     if path.stat().st_size == 0:
         raise AudioError(f"{name} cannot be read as audio (it is empty); give another clip")
-    error_type, sound = _soundfile().SoundFileError, True
+    error_type = _soundfile().SoundFileError
     files: list[soundfile.SoundFile] = []
+    expected = read = 0
     with ExitStack() as stack:
         try:
             files = _opened(path, name, stack)
-            # libsndfile knows some sound in Ogg by name only.
-            sound = files[0].format != "OGG"
+            expected = sum(file.frames for file in files)
             for file in files:
                 size = BLOCK_SECONDS * file.samplerate
                 while len(block := file.read(size, dtype="float32", always_2d=True)):
-                    sound = True
+                    read += len(block)
                     yield file.samplerate, block
-            return
+            fault = ""
         except error_type as error:
-            fault, known = reason(error), bool(files)
-    if known and sound:
+            fault = reason(error)
+    if not fault and read >= LEAST * expected:
+        return
+    if read:
+        _warn_damaged(name, fault or "it breaks off")
+        return
+    # libsndfile knows some sound in Ogg by name only.
+    damaged = bool(files) and files[0].format != "OGG"
+    if damaged and not (_has_av() or shutil.which("ffmpeg")):
         raise AudioError(f"{name} is damaged ({fault}); export it again")
     yield from _others(path, name, fault)
+    if damaged:
+        _warn_damaged(name, fault)
 
 
 def _opened(path: Path, name: Path, stack: ExitStack) -> list[soundfile.SoundFile]:
@@ -103,23 +117,41 @@ def _opened(path: Path, name: Path, stack: ExitStack) -> list[soundfile.SoundFil
     def opened(source: Any) -> soundfile.SoundFile:
         return stack.enter_context(_soundfile().SoundFile(source))
 
-    if parts := headers.wav_parts(path):
-        files = [opened(stack.enter_context(io.BufferedReader(part))) for part in parts]
-        first = files[0]
-        same = [file for file in files if _kind(file) == _kind(first)]
-        if len(same) < len(files):
-            _log.warning("%s holds recordings of several kinds; the first kind is read", name)
-        if sum(file.frames for file in same) > SHORTEST * first.samplerate:
-            _log.warning("%s has a header that does not fit its content; all of it is read", name)
-        return same
-    # A file by its number: soundfile would guess the format of one that has a name.
-    file = opened(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
-    if "MPEG" in file.format or file.format == "MP3":
-        mp3 = headers.mp3_frames(path)
-        if mp3 is not None and abs(mp3.samples - file.frames) > 4 * mp3.samples_per_frame:
-            whole = headers.with_frame_count(path, mp3)
-            return [opened(stack.enter_context(io.BufferedReader(whole)))]
-    return [file]
+    parts, whole = headers.recordings(path), None
+    if not parts:
+        # A file by its number: soundfile would guess the format of one that has a name.
+        whole = opened(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+        parts = _parts(path, name, whole)
+        if not parts:
+            return [whole]
+    files = [opened(stack.enter_context(io.BufferedReader(part))) for part in parts]
+    same = [file for file in files if _kind(file) == _kind(files[0])]
+    if len(same) < len(files):
+        _log.warning("%s holds recordings of several kinds; the first kind is read", name)
+    frames, rate = sum(file.frames for file in same), same[0].samplerate
+    # That the length of an mp3 is a guess is no fault of the file.
+    fault = whole is None or (whole.format == "FLAC" and whole.frames != frames)
+    if fault and frames > SHORTEST * rate:
+        _log.warning("%s has a header that does not fit its content; all of it is read", name)
+    return same
+
+
+def _parts(path: Path, name: Path, file: soundfile.SoundFile) -> Sequence[io.RawIOBase]:
+    """The recordings in a file, where libsndfile would not read all of it."""
+    if file.format == "FLAC":
+        return joined.flac_streams(path)
+    if file.format == "OGG":
+        return joined.ogg_links(path)
+    if "MPEG" not in file.format and file.format != "MP3":
+        return []
+    mp3 = mp3_frames.count(path)
+    if mp3 is None:
+        return []
+    if mp3.stop - mp3.start < MOST * path.stat().st_size - mp3.start:
+        _log.warning("%s holds recordings of several kinds, or is damaged; a part is read", name)
+    if abs(mp3.samples - file.frames) <= 4 * mp3.samples_per_frame:
+        return []
+    return [mp3_frames.with_frame_count(path, mp3)]
 
 
 def _kind(file: soundfile.SoundFile) -> tuple[int, int]:
@@ -142,37 +174,60 @@ def _has_av() -> bool:
 
 def _through_av(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
     av: Any = importlib.import_module("av")
-    found = False
+    found, fault, damage = False, "", (av.FFmpegError, ValueError, EOFError)
+    options = {"format_whitelist": ffmpeg.FORMATS}
     try:
         # By its number here too: FFmpeg would guess the format of one that has a name.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        with open(handle, "rb") as file, av.open(file, metadata_errors="ignore") as container:
+        with (
+            open(handle, "rb") as file,
+            av.open(file, metadata_errors="ignore", options=options) as container,
+        ):
             if not container.streams.audio:
                 raise AudioError(f"{name} has no sound in it; give a clip of a voice")
-            stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
-            resampler = av.AudioResampler(format="flt", rate=rate)
-            pending: list[np.ndarray] = []
-            for frame in container.decode(stream):
-                for part in resampler.resample(frame):
-                    pending.append(part.to_ndarray().reshape(-1, part.layout.nb_channels))
-                if sum(map(len, pending)) >= BLOCK_SECONDS * rate:
+            stream, resampler = container.streams.audio[0], None
+            rate, pending = 0, []
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except damage as error:
+                    fault = fault or _words(error)
+                    continue
+                for frame in frames:
+                    if resampler is None:  # the stream's header may state half of the rate
+                        rate = frame.sample_rate
+                        resampler = av.AudioResampler(format="flt", rate=rate)
+                    pending += [_samples(part) for part in resampler.resample(frame)]
+                if sum(map(len, pending)) >= BLOCK_SECONDS * rate > 0:
                     found = True
                     yield rate, np.concatenate(pending)
                     pending = []
             if pending:
                 found = True
                 yield rate, np.concatenate(pending)
-    except (av.FFmpegError, ValueError, EOFError) as error:
-        fault = getattr(error, "strerror", None) or " ".join(str(error).split())
-        if not found:
-            raise AudioError(f"{name} cannot be read as audio ({fault}); {_remedy(name)}") from None
-        _log.warning(
-            "%s is damaged (%s); what can be read of it is taken: export it again", name, fault
-        )
-        return
+    except damage as error:
+        fault = fault or _words(error)
+    if not found and fault:
+        raise AudioError(f"{name} cannot be read as audio ({fault}); {_remedy(name)}")
     if not found:
         raise AudioError(f"{name} holds no samples; give another clip")
+    if fault:
+        _warn_damaged(name, fault)
+
+
+def _warn_damaged(name: Path, fault: str) -> None:
+    _log.warning(
+        "%s is damaged (%s); what can be read of it is taken: export it again", name, fault
+    )
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """Interleaved float32 of PyAV as (N, C)."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
 def _remedy(name: Path) -> str:

@@ -21,6 +21,12 @@ import numpy as np
 
 from ..errors import AudioError
 
+FORMATS = (
+    "aac,ac3,adts,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,dv,eac3,flac,flv,iff,loas,"
+    "matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,shn,tak,truehd,tta,voc,w64,"
+    "wav,webm,wtv,wv"
+)
+"""What FFmpeg may read: recordings, and nothing that leads to other files and servers."""
 _HEADER = struct.Struct(">4sIIIII")  # of an AU file, which unlike WAV may be of unknown length
 
 _log = logging.getLogger(__name__)
@@ -45,7 +51,8 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
             f"(with ffmpeg: ffmpeg -i {shlex.quote(name.name)} {wav})"
         )
     # The absolute path is no URL, and a file cannot lead ffmpeg to another place.
-    source = ["-protocol_whitelist", "file,pipe", "-i", str(path.absolute())]
+    allowed = ["-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS]
+    source = [*allowed, "-i", str(path.absolute())]
     command = [ffmpeg, "-nostdin", "-v", "error", *source, "-vn"]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(

@@ -1,31 +1,23 @@
 """Audio files whose headers state a wrong length, as libsndfile can read them whole.
 
-A length in a header, or one guessed from a bit rate, is a hint. libsndfile reads no more than it
-says, so a file whose content says otherwise is presented to it with a header that fits.
+A length in a header is a hint. libsndfile reads no more than it states, so a file whose content
+says otherwise is presented to it with a header that fits. Recordings that were joined into one file
+are presented one by one.
 """
 
 from __future__ import annotations
 
 import io
-import mmap
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-_RIFF_HEADER = 12
-_UNKNOWN = (0, 0xFFFFFFFF)
+_UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 """Data lengths of recorders that never returned to fill in the header."""
 _CHUNKS = (b"LIST", b"fact", b"cue ", b"id3 ", b"ID3 ", b"bext", b"iXML", b"PEAK", b"smpl", b"JUNK")
-_FRAME_COUNTS = (b"Xing", b"Info", b"VBRI")
-_XING_OFFSETS = {(3, False): 36, (3, True): 21, (2, False): 21, (2, True): 13}
-"""Of the frame count's mark in an mp3 frame, by MPEG version (3 is MPEG-1) and mono."""
-_BITRATES = {
-    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-"""Kilobits per second of MPEG-1 and of MPEG-2 and 2.5, layer III."""
-_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+_DS64 = struct.Struct("<4sIQQQ")
+"""The first chunk of RF64: name, length, and the lengths of the file, the data and the samples."""
 
 
 class Spliced(io.RawIOBase):
@@ -74,146 +66,142 @@ class Spliced(io.RawIOBase):
         super().close()
 
 
-def wav_parts(path: Path) -> list[io.RawIOBase]:
-    """The recordings in a wav file whose header is wrong, or that others were appended to.
+@dataclass(frozen=True)
+class _Container:
+    """A format made of chunks: a name and a length, then as many bytes.
 
-    Empty where the header is right, and for files of other kinds.
+    form: what stands at byte 8, for formats that have a form there.
+    start: of the first chunk. length: of the chunks, for ``struct``. data: the chunk of samples.
+    """
+
+    form: tuple[bytes, ...]
+    start: int
+    length: str
+    data: bytes
+    aligned: bool = True
+
+
+_CONTAINERS = {
+    b"RIFF": _Container((b"WAVE",), 12, "<I", b"data"),
+    b"RIFX": _Container((b"WAVE",), 12, ">I", b"data"),
+    b"RF64": _Container((b"WAVE",), 12, "<I", b"data"),
+    b"BW64": _Container((b"WAVE",), 12, "<I", b"data"),
+    b"FORM": _Container((b"AIFF", b"AIFC"), 12, ">I", b"SSND"),
+    b"caff": _Container((), 8, ">Q", b"data", aligned=False),
+}
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Where the samples of a recording are; ``stated`` is their length by its header."""
+
+    start: int
+    stop: int
+    stated: int
+
+
+def recordings(path: Path) -> list[io.RawIOBase]:
+    """The recordings in a file whose header is wrong, or that others were appended to.
+
+    Empty where the header is right, and for formats that are not made of chunks.
     """
     size = path.stat().st_size
     parts: list[io.RawIOBase] = []
     wrong, start = False, 0
     with open(path, "rb") as file:
-        while True:
-            file.seek(start)
-            head = file.read(_RIFF_HEADER)
-            if len(head) < _RIFF_HEADER or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        if (au := _au(file, path, size)) is not None:
+            return [au]
+        while (kind := _container(file, start)) is not None:
+            data = _find_data(file, kind, start, size)
+            if data is None:
                 break
-            found = _wav_data(file, start, size)
-            if found is None:
-                break
-            data, stated, stop = found
-            if stop - data > 0xFFFFFFF0:  # longer than a RIFF header can say; libsndfile's matter
-                return []
-            wrong |= stated != stop - data
+            length = data.stop - data.start
+            wide = kind.length == ">Q" or _is_rf64(file, start)
+            if length > 0xFFFFFFF0 and not wide:
+                return []  # longer than its header can state; libsndfile has rules for it
+            wrong |= data.stated != length
             file.seek(start)
-            header = bytearray(file.read(data - start))
-            header[4:8] = struct.pack("<I", len(header) + stop - data - 8)
-            header[-4:] = struct.pack("<I", stop - data)
-            parts.append(Spliced(path, bytes(header), (data, stop)))
-            start = stop + (stop - data) % 2
+            header = bytearray(file.read(data.start - start))
+            _state(header, kind, length)
+            parts.append(Spliced(path, bytes(header), (data.start, data.stop)))
+            start = data.stop + (length % 2 if kind.aligned else 0)
     return parts if wrong or len(parts) > 1 else []
 
 
-def _wav_data(file: io.BufferedReader, start: int, size: int) -> tuple[int, int, int] | None:
-    """Where the samples of the recording at ``start`` begin, their stated length, and their end."""
-    position = start + _RIFF_HEADER
-    while position + 8 <= size:
+def _container(file: BinaryIO, start: int) -> _Container | None:
+    file.seek(start)
+    head = file.read(12)
+    kind = _CONTAINERS.get(head[:4])
+    return kind if kind and (not kind.form or head[8:12] in kind.form) else None
+
+
+def _is_rf64(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    return file.read(4) in (b"RF64", b"BW64")
+
+
+def _find_data(file: BinaryIO, kind: _Container, start: int, size: int) -> _Data | None:
+    """The samples of the recording that begins at ``start``."""
+    position = start + kind.start
+    field = struct.calcsize(kind.length)
+    long = None
+    while position + 4 + field <= size:
         file.seek(position)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name != b"data":
-            position += 8 + length + length % 2
+        name = file.read(4)
+        (length,) = struct.unpack(kind.length, file.read(field))
+        if name == b"ds64" and length >= 24:
+            long = struct.unpack("<QQQ", file.read(24))[1]
+        if name != kind.data:
+            position += 4 + field + length + (length % 2 if kind.aligned else 0)
             continue
-        data = position + 8
+        if long is not None and length == 0xFFFFFFFF:
+            length = long
+        data = position + 4 + field
         stop = data + length
         if length in _UNKNOWN or stop > size:
-            return data, length, size
-        file.seek(stop + length % 2)
-        following = file.read(4)
-        known = len(following) < 4 or following in (b"RIFF", *_CHUNKS) or following.isalnum()
-        return data, length, stop if known else size
+            return _Data(data, size, length)
+        following = stop + (length % 2 if kind.aligned else 0)
+        right = _begins_chunk(file, kind, following, size)
+        return _Data(data, stop if right else size, length)
     return None
 
 
-@dataclass(frozen=True)
-class Mp3:
-    """The frames of an mp3 file.
-
-    header: of the first frame with audio, whose position is ``start``.
-    """
-
-    frames: int
-    header: int
-    start: int
-    stop: int
-
-    @property
-    def samples_per_frame(self) -> int:
-        return 1152 if _version(self.header) == 3 else 576
-
-    @property
-    def samples(self) -> int:
-        return self.frames * self.samples_per_frame
+def _begins_chunk(file: BinaryIO, kind: _Container, position: int, size: int) -> bool:
+    """Whether the file ends at ``position``, or a chunk or another recording begins there."""
+    if position + 4 > size:
+        return True
+    file.seek(position)
+    name = file.read(4)
+    if name in _CONTAINERS or name in _CHUNKS or name[:3] == b"TAG":
+        return True
+    content = file.read(struct.calcsize(kind.length))
+    if len(content) < struct.calcsize(kind.length) or not all(0x20 <= byte < 0x7F for byte in name):
+        return False
+    return position + 4 + len(content) + struct.unpack(kind.length, content)[0] <= size
 
 
-def mp3_frames(path: Path) -> Mp3 | None:
-    """Count the frames of an mp3 file by their headers; None for files of other kinds."""
-    if path.stat().st_size < 4:
+def _state(header: bytearray, kind: _Container, length: int) -> None:
+    """Make a header state that ``length`` bytes of samples follow it."""
+    field = struct.calcsize(kind.length)
+    rf64 = header[:4] in (b"RF64", b"BW64") and header[12:16] == b"ds64"
+    if rf64:
+        name, size, *_ = _DS64.unpack_from(header, 12)
+        _DS64.pack_into(header, 12, name, size, len(header) + length - 8, length, 0)
+        return
+    if kind.form:
+        struct.pack_into(kind.length, header, 4, len(header) + length - 8)
+    header[-field:] = struct.pack(kind.length, length)
+
+
+def _au(file: BinaryIO, path: Path, size: int) -> io.RawIOBase | None:
+    """An AU file with the right length; None where it states it, and for other formats."""
+    file.seek(0)
+    head = file.read(12)
+    order = {b".snd": ">", b"dns.": "<"}.get(head[:4])
+    if order is None or len(head) < 12:
         return None
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        frames, first, start, stop = 0, None, 0, 0
-        for position, header, length in _frames(content):
-            if position + length > len(content):
-                break
-            stop = position + length
-            if first is None:
-                first, start = header, position
-                if any(mark in content[position : position + 64] for mark in _FRAME_COUNTS):
-                    start = stop  # states a number of frames, and holds no audio
-                    continue
-            frames += 1
-        return Mp3(frames, first, start, stop) if first is not None and frames else None
-
-
-def _frames(content: mmap.mmap) -> Iterator[tuple[int, int, int]]:
-    """Position, header and length of each frame; all have the version and rate of the first."""
-    position, kind, end = 0, None, len(content)
-    while position + 4 <= end:
-        if content[position : position + 3] == b"ID3" and position + 10 <= end:
-            a, b, c, d = content[position + 6 : position + 10]
-            position += 10 + (a << 21 | b << 14 | c << 7 | d)
-            continue
-        header = int.from_bytes(content[position : position + 4], "big")
-        length = _frame_length(header)
-        if length and (kind is None or header & 0xFFFE0C00 == kind):
-            following = position + length
-            alone = following + 4 > end
-            next_header = int.from_bytes(content[following : following + 4], "big")
-            if alone or kind is not None or _frame_length(next_header):
-                kind = header & 0xFFFE0C00
-                yield position, header, length
-                position = following
-                continue
-        if kind is None and position > 1 << 16:
-            return  # no mp3
-        position = content.find(b"\xff", position + 1)
-        if position < 0:
-            return
-
-
-def _version(header: int) -> int:
-    """3 for MPEG-1, 2 for MPEG-2 and MPEG-2.5."""
-    return 3 if header >> 19 & 3 == 3 else 2
-
-
-def _frame_length(header: int) -> int:
-    """Bytes of the layer III frame that has this header; 0 where it is none."""
-    version, layer = header >> 19 & 3, header >> 17 & 3
-    bitrate, rate = header >> 12 & 15, header >> 10 & 3
-    if header >> 21 != 0x7FF or version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
-        return 0
-    kilobits = _BITRATES[_version(header)][bitrate]
-    factor = 144_000 if version == 3 else 72_000
-    return factor * kilobits // _RATES[version][rate] + (header >> 9 & 1)
-
-
-def with_frame_count(path: Path, mp3: Mp3) -> io.RawIOBase:
-    """The mp3 file behind a frame that states the true number of frames."""
-    mono = mp3.header >> 6 & 3 == 3
-    # The frame's own bit rate only has to make room: 128 kbit/s in MPEG-1, 64 in MPEG-2. The bit
-    # that is set says that no checksum follows.
-    header = mp3.header & ~0xF200 | (0x9000 if _version(mp3.header) == 3 else 0x8000) | 0x10000
-    frame = bytearray(_frame_length(header))
-    frame[:4] = header.to_bytes(4, "big")
-    offset = _XING_OFFSETS[_version(mp3.header), mono]
-    frame[offset : offset + 12] = b"Xing" + struct.pack(">II", 1, mp3.frames)
-    return Spliced(path, bytes(frame), (mp3.start, mp3.stop))
+    offset, length = struct.unpack(order + "II", head[4:])
+    rest = size - offset
+    if length in (rest, 0xFFFFFFFF) or not 12 <= offset <= size or rest > 0xFFFFFFF0:
+        return None
+    return Spliced(path, head[:8] + struct.pack(order + "I", rest), (12, size))
