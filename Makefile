@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak test test-gpu-path check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the environment, so that neither make
@@ -38,6 +38,12 @@ test: $(VENV)/.installed-dev
 # Whether the numbers are right on this machine, and how fast.
 doctor: $(VENV)/.installed
 	$(VENV)/bin/mlx_audio_turbo.doctor $(if $(MODEL),--model "$(MODEL)")
+
+# The code path of each GPU back end, on the CPU.
+test-gpu-path: $(VENV)/.installed-dev
+	for path in metal cuda; do MLX_AUDIO_TURBO_FORCE_GPU_PATH=$$path $(VENV)/bin/python -m pytest -q \
+	  tests/test_gpu_path.py tests/test_s3gen.py tests/test_hift.py tests/test_t3.py tests/test_ops.py \
+	  tests/test_engine.py tests/test_every_tensor.py || exit 1; done
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

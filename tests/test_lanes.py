@@ -14,7 +14,7 @@ from mlx.utils import tree_map
 
 from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
 from mlx_audio_turbo.hift.generator import Residual
-from mlx_audio_turbo.ops import blas, parallel
+from mlx_audio_turbo.ops import blas, device, parallel
 from mlx_audio_turbo.ops.blas import choose, threads
 from mlx_audio_turbo.ops.layers import Conv1d
 from mlx_audio_turbo.s3gen import conformer, estimator
@@ -34,6 +34,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
 
     def cut(on: bool) -> None:
         streams = [mx.default_stream(mx.cpu), other] if on else [mx.default_stream(mx.cpu)]
+        monkeypatch.setattr(device, "_FORCED", "0")
         monkeypatch.setattr(parallel, "lanes", lambda: streams)
         monkeypatch.setattr(parallel, "BLOCK", 7 * WIDTH if on else 1 << 40)
         monkeypatch.setattr(parallel, "MIN_LANE_VALUES", 1 if on else 1 << 40)
