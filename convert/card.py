@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO_TYPE
 
 from . import builtin_voice as voices
 from .published import MODELS
@@ -19,20 +22,46 @@ PARTS: Mapping[str, str] = {
     "t3": "T3: text to speech tokens",
     "s3gen.flow": "S3Gen: speech tokens to mel",
     "s3gen.mel2wav": "HiFT: mel to samples",
-    "s3gen.speaker_encoder": "CAM++: the speaker as S3Gen hears it",
-    "ve": "VoiceEncoder: the speaker as T3 hears it",
+    "s3gen.speaker_encoder": "CAM++: the speaker embedding of S3Gen",
+    "ve": "VoiceEncoder: the speaker embedding of T3",
     "s3tokenizer": "S3 tokenizer: a clip to speech tokens",
 }
 BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
 """Between them stands the table of ``mlx_audio_turbo.convert compare``."""
 
+
+@dataclass(frozen=True)
+class Example:
+    """How a model is used: its class, a text, and options of the call and of the command."""
+
+    model: str
+    text: str
+    options: str = ""
+    flags: str = ""
+
+
+EXAMPLES: Mapping[str, Example] = {
+    TURBO_TYPE: Example("ChatterboxTurbo", "Oh, that's hilarious! [chuckle]"),
+    ORIGINAL_TYPE: Example(
+        "Chatterbox", "I did not expect that at all!", ", exaggeration=0.7", " --exaggeration 0.7"
+    ),
+    MULTILINGUAL_TYPE: Example(
+        "ChatterboxMultilingual", "Bonjour, tout le monde.", ', language="fr"', " --language fr"
+    ),
+}
+LANGUAGES = (
+    *("ar", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "it", "ja"),
+    *("ko", "ms", "nl", "no", "pl", "pt", "ru", "sv", "sw", "tr", "zh"),
+)
+"""Of the multilingual model."""
+
 UNTRAINED = (
-    "**The weights in this folder are random**, not trained: what it says is noise. It is for "
+    "**The weights in this folder are random**, not trained: the output is noise. It is for "
     "tests, demonstrations and measurements of speed."
 )
 ARITHMETIC = (
     "These figures come from untrained, random weights. They show that the arithmetic is right; "
-    "they say nothing of how the audio sounds."
+    "they do not show how the audio sounds."
 )
 
 
@@ -78,7 +107,10 @@ def weight_bytes(folder: Path) -> tuple[int, int]:
 
 
 def _front_matter(config: Mapping[str, Any]) -> str:
-    lines = ["library_name: mlx-audio-turbo", "license: mit", "language:", "- en"]
+    multilingual = config["model_type"] == MULTILINGUAL_TYPE
+    languages = LANGUAGES if multilingual else ("en",)
+    lines = ["library_name: mlx-audio-turbo", "license: mit", "language:"]
+    lines += [f"- {language}" for language in languages]
     base = _base(config)
     if base:
         lines += ["base_model:", f"- {base}"]
@@ -100,7 +132,8 @@ def _base(config: Mapping[str, Any]) -> str | None:
 
 def _introduction(folder: Path, config: Mapping[str, Any]) -> str:
     source = config["source"]
-    title = f"# Chatterbox {str(config['variant']).capitalize()} on MLX, {precision(config)}"
+    name = str(config["variant"]).replace("-", " ").capitalize()
+    title = f"# Chatterbox {name} on MLX, {precision(config)}"
     base = _base(config)
     origin = f"[{base}](https://huggingface.co/{base})" if base else "a checkpoint made for tests"
     revision = f", revision `{source['revision']}`" if source["revision"] else ""
@@ -124,54 +157,49 @@ def precision(config: Mapping[str, Any]) -> str:
 
 
 def _use(folder: Path, config: Mapping[str, Any]) -> str:
+    example = EXAMPLES.get(str(config["model_type"]), EXAMPLES[TURBO_TYPE])
+    code = f"""\
+## Use
+
+```sh
+pip install mlx-audio-turbo
+mlx_audio_turbo.tts --model FOLDER {{voice}}{example.flags} \\
+  --text "{example.text}" --output hello.wav
+```
+
+```python
+from mlx_audio_turbo import {example.model}{{imports}}
+
+model = {example.model}.from_pretrained("FOLDER")  # this folder, or its name on the Hub
+voice = {{make}}
+model.generate("{example.text}", voice=voice{example.options}).save("hello.wav")
+```
+
+"""
     if config.get("missing"):
-        return _READY_VOICE
-    builtin = (folder / voices.TARGET).is_file()
+        return code.format(
+            voice="--voice anna.safetensors",
+            imports=", Voice",
+            make='Voice.load("anna.safetensors")',
+        ) + (
+            "A voice is made of a **reference clip** by a folder that has all networks: "
+            '`model.encode_voice("reference.wav").save("anna.safetensors")`. None is built in.'
+        )
+    least = config.get("reference_clip", {}).get("min_seconds") or 0
     clip = (
-        "A voice comes from a **reference clip**: more than 5 seconds, best 10 to 15, of one "
-        "person who speaks clearly."
+        f"A voice comes from a **reference clip**: {f'more than {least:g} seconds, ' * (least > 0)}"
+        "best 10 to 15 seconds, of one person who speaks clearly."
     )
-    if not builtin:
+    if not (folder / voices.TARGET).is_file():
         clip += " None is built in, so without one there is no speech."
-    return f"""\
-## Use
-
-```sh
-pip install mlx-audio-turbo
-mlx_audio_turbo.tts --model FOLDER --ref_audio reference.wav \\
-  --text "Oh, that's hilarious! [chuckle]" --output hello.wav
-```
-
-```python
-from mlx_audio_turbo import ChatterboxTurbo
-
-model = ChatterboxTurbo.from_pretrained("FOLDER")  # this folder, or its name on the Hub
-voice = model.encode_voice("reference.wav")
-model.generate("Oh, that's hilarious! [chuckle]", voice=voice).save("hello.wav")
-```
-
-{clip}"""
-
-
-_READY_VOICE = """\
-## Use
-
-```sh
-pip install mlx-audio-turbo
-mlx_audio_turbo.tts --model FOLDER --voice anna.safetensors \\
-  --text "Oh, that's hilarious! [chuckle]" --output hello.wav
-```
-
-```python
-from mlx_audio_turbo import ChatterboxTurbo, Voice
-
-model = ChatterboxTurbo.from_pretrained("FOLDER")  # this folder, or its name on the Hub
-voice = Voice.load("anna.safetensors")
-model.generate("Oh, that's hilarious! [chuckle]", voice=voice).save("hello.wav")
-```
-
-A voice is made of a **reference clip** by a folder that has all networks:
-`model.encode_voice("reference.wav").save("anna.safetensors")`. None is built in."""
+    return (
+        code.format(
+            voice="--ref_audio reference.wav",
+            imports="",
+            make='model.encode_voice("reference.wav")',
+        )
+        + clip
+    )
 
 
 def _contents(folder: Path, config: Mapping[str, Any], errors: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""A model folder to the Hub: the only code that writes there, and only when a person says so."""
+"""A model folder to the Hub: the only code that writes there, and only after a confirmation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
+from mlx_audio_turbo.loading import hub
 
 from . import builtin_voice as voices
 from . import card
 from .safetensors_writer import Reader
-from .tokenizer import LEGACY_FILES
+from .tokenizer import CANGJIE_FILE, LEGACY_FILES
 
 REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", card.FILE)
-FILES = (*REQUIRED, *LEGACY_FILES, voices.TARGET)
+FILES = (*REQUIRED, *LEGACY_FILES, CANGJIE_FILE, voices.TARGET)
 """All that is ever uploaded."""
 
 
@@ -46,13 +47,11 @@ def publish(
     files = _files(folder)
     if not confirm(_summary(folder, repository, files, private=private)):
         return None
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if api is None:
-        from huggingface_hub import HfApi
-
-        api = HfApi()
     try:
+        if api is None:
+            from huggingface_hub import HfApi
+
+            api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
@@ -60,12 +59,11 @@ def publish(
             allow_patterns=[path.name for path in files],
             commit_message="Converted with mlx_audio_turbo.convert",
         )
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DownloadError(
-            f"{repository} could not be written ({reason}); check the name, the network, and "
-            "that `hf auth login` was done"
-        ) from None
+    except BaseException as error:
+        refused = hub.failure(error, repository, "written")
+        if refused is None:
+            raise
+        raise DownloadError(f"{refused}, and check that `hf auth login` was done") from None
     return f"https://huggingface.co/{repository}"
 
 
@@ -75,17 +73,17 @@ def _files(folder: Path) -> list[Path]:
             raise ModelFolderError(f"{folder} has no {name}; give a folder that build made")
     Reader(folder / "model.safetensors", remedy="convert it again")
     known = [folder / name for name in FILES if (folder / name).is_file()]
-    strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-    if strangers:
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others:
         raise ModelFolderError(
-            f"{folder} holds {strangers[0]}, which is no part of a model folder; move it away"
+            f"{folder} holds {others[0]}, which is no part of a model folder; move it away"
         )
     return known
 
 
 def _summary(folder: Path, repository: str, files: list[Path], *, private: bool) -> str:
     sizes = [path.stat().st_size for path in files]
-    seen = "private, for you alone" if private else "PUBLIC, for everybody"
+    seen = "private" if private else "PUBLIC"
     lines = [f"To https://huggingface.co/{repository} ({seen}):"]
     lines += [f"  {size:>15,} bytes  {path.name}" for path, size in zip(files, sizes, strict=True)]
     lines.append(f"  {sum(sizes):>15,} bytes  in {len(files)} files")

@@ -170,6 +170,21 @@ def test_verify_passes_what_build_makes(
         assert checks[each].faults == []
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("tiny-original", ("import Chatterbox\n", "exaggeration=0.7", "language:\n- en\n")),
+        ("tiny-multilingual", ("import ChatterboxMultilingual\n", 'language="fr"', "- zh\n")),
+    ],
+)
+def test_the_card_shows_the_use_of_this_model(
+    name: str, wanted: tuple[str, ...], converted: dict[str, Path]
+) -> None:
+    text = (converted[name] / "README.md").read_text("utf-8")
+    assert all(each in text for each in wanted)
+    assert "more than 5 seconds" not in text and "Turbo" not in text
+
+
 def test_verify_names_a_changed_tensor(
     converted: dict[str, Path], checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:

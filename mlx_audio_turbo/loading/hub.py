@@ -73,16 +73,27 @@ def download(
     try:
         folder = _snapshot(repository, files, revision=revision, network=network)
     except BaseException as error:
-        if not (isinstance(error, _FAILURES) or _is_of_a_library(error)):
+        refused = failure(error, repository, "downloaded")
+        if refused is None:
             raise
-        raise DownloadError(
-            f"{repository} could not be downloaded ({_reason(error)}); "
-            f"{_remedy_of(error, repository)}"
-        ) from None
+        raise refused from None
     for path in sorted({path for pattern in files for path in folder.glob(pattern)}):
         if what := stand_in(path):
             raise DownloadError(f"{path} is {what}; {remedy(path)}")
     return folder
+
+
+def failure(error: BaseException, repository: str, what: str) -> DownloadError | None:
+    """Our error for one that ended a transfer; None where it is no failure of the Hub.
+
+    Args:
+        what: could not be done: ``downloaded``, ``written``.
+    """
+    if not (isinstance(error, _FAILURES) or _is_of_a_library(error)):
+        return None
+    return DownloadError(
+        f"{repository} could not be {what} ({_reason(error)}); {_remedy_of(error, repository)}"
+    )
 
 
 def snapshot_of(folder: Path) -> tuple[str | None, str | None]:
