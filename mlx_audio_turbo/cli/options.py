@@ -12,6 +12,7 @@ from ..audio.files import FORMATS
 from ..errors import OptionError
 from ..files.paths import user_path
 from ..loading.catalog import DEFAULT_MODEL
+from ..presets import BUNDLED, MADE, PUBLISHED
 from .completion import SHELLS, script
 from .run_options import add_run_options
 from .terminal import leave_unread, open_streams
@@ -232,7 +233,9 @@ def _add_model(out: _Options) -> None:
     out.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="folder, Hub id, or 'tiny': untrained, made on the spot (default: %(default)s)",
+        metavar="MODEL",
+        help=f"{', '.join((*PUBLISHED, *BUNDLED, *MADE))}, or a folder or Hub id "
+        "(default: %(default)s)",
     )
 
 

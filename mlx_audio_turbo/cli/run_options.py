@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mlx_audio_turbo
 
 from ..errors import OptionError
 from ..options import RUN_OPTIONS, PauseOptions, TrimOptions, resolve
 from ..options.definition import Definition, definitions
+
+if TYPE_CHECKING:
+    from ..models.turbo import ChatterboxTurbo
 
 _METAVARS = {int: "N", float: "X", str: "CODE"}
 _FIELDS = {
@@ -103,6 +108,16 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
         "pauses": PauseOptions(**fields[PauseOptions]),
         "trim": None if args.no_trim else trim,
     }
+
+
+def model_class(folder: Path) -> type[ChatterboxTurbo]:
+    """The class that loads a model folder, by the ``model_type`` in its ``config.json``."""
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    except (OSError, ValueError, LookupError, TypeError):
+        kind = None  # loading says what is wrong
+    classes = [getattr(mlx_audio_turbo, name) for name in models()]
+    return next((each for each in classes if kind == each.MODEL_TYPE), classes[0])
 
 
 def all_options(

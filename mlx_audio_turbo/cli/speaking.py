@@ -32,7 +32,7 @@ from .destination import Destination, deliver
 from .outputs import find_outputs
 from .player import Player
 from .resume import Journal
-from .run_options import all_options, check, given_options
+from .run_options import all_options, check, given_options, model_class
 from .summary import RunSummary, joined
 from .terminal import Terminal
 from .voice_choice import given_voice, made_voice
@@ -147,9 +147,10 @@ class Run:
     ) -> tuple[ChatterboxTurbo, Voice]:
         args, terminal = self._args, self._terminal
         started = time.perf_counter()
-        model = ChatterboxTurbo.from_pretrained(
-            catalog.resolve(args.model, progress=terminal.byte_bar("converting"))
-        )
+        folder = catalog.resolve(args.model, progress=terminal.byte_bar("converting"))
+        kind = model_class(folder)
+        all_options(kind, given_options(args), {})  # an option of another model ends the run here
+        model = kind.from_pretrained(folder)
         self._summary.time({"loading": time.perf_counter() - started})
         terminal.note(f"matrix products: {blas.active()}")
         for note in model.notes:

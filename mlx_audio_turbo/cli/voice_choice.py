@@ -13,7 +13,6 @@ from ..audio.files import check_samples, load_audio
 from ..config import SAMPLE_RATE
 from ..errors import VoiceError
 from ..loading import catalog
-from ..presets import MADE, PUBLISHED
 from ..voice import Voice
 
 _NONE = "give --voice NAME or --ref_audio CLIP"
@@ -40,7 +39,7 @@ def given_voice(args: argparse.Namespace) -> Voice | np.ndarray | None:
         return Voice.load(own) if own is not None else voice_library.find(args.voice).voice
     if args.ref_audio is not None:
         return load_audio(args.ref_audio, sample_rate=SAMPLE_RATE, start=args.ref_start)
-    if args.model in (*MADE, *PUBLISHED, *PUBLISHED.values()):
+    if args.model in ("turbo", "tiny", catalog.DEFAULT_MODEL):
         raise VoiceError(f"there is no voice; {_NONE}")
     return None
 

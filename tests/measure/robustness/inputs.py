@@ -21,6 +21,7 @@ from mlx_audio_turbo import (
     Voice,
     WatchdogOptions,
 )
+from mlx_audio_turbo.files.lock import Lock
 from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
 from .bench import CLIP, Bench, Call, Command, saved_voices
@@ -52,6 +53,10 @@ def _speak(bench: Bench, *more: str, code: int = 2, voice: bool = True) -> Comma
 
 def _options(*more: str) -> Make:
     return lambda bench: _speak(bench, *more)
+
+
+def _options_fine(*more: str) -> Make:
+    return lambda bench: _speak(bench, *more, code=0)
 
 
 def _say(text: object, *, fine: bool = False, **options: object) -> Make:
@@ -482,6 +487,73 @@ _group(
         "call: a voice to a folder that is not there": lambda bench: Call(
             lambda: bench.voice.save("/no/such/folder/v.safetensors")
         ),
+    },
+)
+
+
+def _over(*more: str, name: str) -> Make:
+    """Outputs that are the file ``name`` of the inputs, which the run reads."""
+
+    def make(bench: Bench) -> Command:
+        link = bench.folder / f"link{Path(name).suffix}"
+        if not (bench.folder / "clip.wav").exists():
+            import soundfile
+
+            samples, rate = soundfile.read(CLIP)
+            bench.sound("clip.wav", samples[: 6 * rate], rate)
+            bench.file("text.wav", b"Hello.")
+            bench.file("voice.wav", bench.voice_file.read_bytes())
+        link.unlink(missing_ok=True)
+        link.symlink_to(bench.folder / name)
+        places = {"INPUT": str(bench.folder / name), "LINK": str(link), "PLACE": str(bench.place)}
+        words = [word.replace("PLACE", places["PLACE"]) for word in more]
+        return _speak(bench, *(places.get(word, word) for word in words))
+
+    return make
+
+
+def _at(name: str, code: int = 0) -> Make:
+    """An output under an odd name."""
+    return lambda bench: _speak(bench, "--output", str(bench.place / name), code=code)
+
+
+def _busy(bench: Bench) -> Command:
+    """Another run is at work for the output; its lock is held as long as this module lives."""
+    folder = bench.folder / "busy.wav.part"
+    if not folder.exists():
+        folder.mkdir()
+        _HELD.append(Lock(folder / "lock"))
+    return _speak(bench, "--output", str(bench.folder / "busy.wav"), "--restart")
+
+
+_HELD: list[Lock] = []
+
+_group(
+    "places",
+    {
+        "the clip as output": _over("--ref_audio", "INPUT", "--output", "INPUT", name="clip.wav"),
+        "a link to the clip as output": _over(
+            "--ref_audio", "INPUT", "--output", "LINK", name="clip.wav"
+        ),
+        "the clip as saved voice": _over(
+            "--ref_audio", "INPUT", "--save_voice", "LINK", name="clip.wav"
+        ),
+        "the text as output": _over("--file", "INPUT", "--output", "LINK", name="text.wav"),
+        "two outputs in one file": _over(
+            *("--ref_audio", "INPUT", "--save_voice", "PLACE/o.wav", "--output", "PLACE/./o.wav"),
+            name="clip.wav",
+        ),
+        "a saved voice in no folder": _over(
+            "--ref_audio", "INPUT", "--save_voice", "PLACE/no/v", name="clip.wav"
+        ),
+        "a name of 250 bytes": _at("x" * 246 + ".wav"),
+        "a Chinese name of 252 bytes": _at("话" * 82 + ".mp3"),
+        "a name of 256 bytes": _at("x" * 252 + ".wav", 2),
+        "a name in Latin-1": _at(os.fsdecode(b"caf\xe9.flac")),
+        "a name that no encoding has": _at("\ud800.wav", 2),
+        "/dev/null as output": _options_fine("--output", os.devnull),
+        "a folder that another run works in": _busy,
+        "~ of an unknown user": _at("~nobody-of-this-name.wav"),
     },
 )
 
