@@ -359,6 +359,29 @@ def test_room_noise_before_the_speech_is_told(speech: np.ndarray, level: float) 
     assert any("begins with 9." in each for each in clip_quality.warnings(clip, RATE))
 
 
+@pytest.mark.parametrize("below", [16, 21, 26, 35])
+@pytest.mark.parametrize("pauses", ["noisy", "digital silence"])
+@pytest.mark.parametrize("colour", ["white", "brown"])
+def test_steady_noise_before_the_speech_is_told_however_loud(
+    speech: np.ndarray, below: float, pauses: str, colour: str
+) -> None:
+    """The level of the pauses between words says nothing about the room before them."""
+    noise = np.random.default_rng(0).standard_normal(9 * RATE)
+    if colour == "brown":
+        spectrum = np.fft.rfft(noise)
+        frequency = np.fft.rfftfreq(len(noise), 1 / RATE)
+        spectrum[frequency < 60] = 0
+        spectrum[1:] /= frequency[1:]
+        noise = np.fft.irfft(spectrum, len(noise))
+    loud = np.sqrt(np.mean(speech**2)) * 10 ** (-below / 20)
+    noise = (noise * loud / np.std(noise)).astype(np.float32)
+    voice = speech if pauses == "noisy" else np.where(np.abs(speech) < 0.003, 0, speech)
+    clip = np.concatenate([noise, voice])
+    assert any("begins with" in each for each in clip_quality.warnings(clip, RATE))
+    late = np.concatenate([voice, noise, voice])
+    assert any("without speech at a stretch" in each for each in clip_quality.warnings(late, RATE))
+
+
 def test_a_hum_is_told(speech: np.ndarray) -> None:
     hum = 0.3 * np.sin(2 * np.pi * 50 * np.arange(len(speech)) / RATE).astype(np.float32)
     assert any("hum or rumble" in each for each in clip_quality.warnings(speech + hum, RATE))

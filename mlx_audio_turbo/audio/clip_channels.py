@@ -30,7 +30,10 @@ def to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     worst = float(np.max(np.abs(offsets), initial=0.0))
     if worst > OFFSET and np.ptp(samples) > 0:
         samples = samples - offsets.astype(np.float32)
-        _log.warning("%s has a DC offset of %.1f %%, which is removed", name, 100 * worst)
+        _log.warning(
+            "%s has a DC offset of %.1f %%, which is removed; check the sound card or the recorder",
+            *(name, 100 * worst),
+        )
         offsets = np.zeros_like(offsets)
     if samples.shape[1] == 1:
         return samples[:, 0]
@@ -42,7 +45,8 @@ def to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     if not used.all():
         empty = ", ".join(str(index + 1) for index in np.flatnonzero(~used))
         _log.warning(
-            "%s has %d channels, of which %s is empty and left out", name, len(used), empty
+            "%s has %d channels, of which %s is empty and left out; export the others alone",
+            *(name, len(used), empty),
         )
         samples, levels = samples[:, used], levels[used]
         loudest = int(np.argmax(levels))
@@ -50,7 +54,8 @@ def to_mono(samples: np.ndarray, name: str) -> np.ndarray:
     unrelated = np.sqrt(np.sum(levels**2)) / len(levels)
     if len(levels) > 1 and np.std(mono, dtype=np.float64) < CANCELS * unrelated:
         _log.warning(
-            "%s has channels that cancel each other (one is inverted); only the loudest is taken",
+            "%s has channels that cancel each other (one is inverted); only the loudest is taken: "
+            "export one of them",
             name,
         )
         return samples[:, loudest]

@@ -127,12 +127,18 @@ def _opened(path: Path, name: Path, stack: ExitStack) -> list[soundfile.SoundFil
     files = [opened(stack.enter_context(io.BufferedReader(part))) for part in parts]
     same = [file for file in files if _kind(file) == _kind(files[0])]
     if len(same) < len(files):
-        _log.warning("%s holds recordings of several kinds; the first kind is read", name)
+        _log.warning(
+            "%s holds recordings of several kinds; those of the first are read: split it", name
+        )
     frames, rate = sum(file.frames for file in same), same[0].samplerate
     # That the length of an mp3 is a guess is no fault of the file.
     fault = whole is None or (whole.format == "FLAC" and whole.frames != frames)
     if fault and frames > SHORTEST * rate:
-        _log.warning("%s has a header that does not fit its content; all of it is read", name)
+        _log.warning(
+            "%s has a header that does not fit its content; all of it is read: save it again in an "
+            "audio editor",
+            name,
+        )
     return same
 
 
@@ -148,7 +154,10 @@ def _parts(path: Path, name: Path, file: soundfile.SoundFile) -> Sequence[io.Raw
     if mp3 is None:
         return []
     if mp3.stop - mp3.start < MOST * path.stat().st_size - mp3.start:
-        _log.warning("%s holds recordings of several kinds, or is damaged; a part is read", name)
+        _log.warning(
+            "%s holds recordings of several kinds, or is damaged; a part is read: export it again",
+            name,
+        )
     if abs(mp3.samples - file.frames) <= 4 * mp3.samples_per_frame:
         return []
     return [mp3_frames.with_frame_count(path, mp3)]

@@ -102,5 +102,7 @@ def _complaint(said: str, path: Path) -> str:
     """The first line of ffmpeg's messages, without its source and the path."""
     if "does not contain any stream" in said:
         return "there is no sound in it"
+    if "Format not on whitelist" in said:
+        return "it is no recording"
     line = next(iter(said.strip().splitlines()), "")
     return re.sub(r"^\[[^]]*\] ", "", line).removeprefix(f"{path.absolute()}: ").rstrip(".")
