@@ -118,6 +118,54 @@ def test_a_blank_line_ends_a_paragraph(gap: str) -> None:
     assert texts(f"The end.{gap}The beginning.") == ["The end.", "The beginning."]
 
 
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("Er kam z. B. Montag mit Hrn. Meier, d. h. Karl. Dann ging er.", ["Karl."]),
+        ("Am 3. Oktober kam er. Am 12. Mai ging er. Es war gut.", ["er.", "er."]),
+        ("Den 3. oktober kom han. Så gik han.", ["han."]),
+        (
+            "Llegó a las 5 p. m. El Sr. García, la Sra. Ruiz y D. Luis. ¿Qué? ¡Ven!",
+            ["Luis.", "¿Qué?"],
+        ),
+        ("M. Dupont et Mme. Roux, p. ex. Anne. Oui ! Non ? Bien.", ["Anne.", "!", "?"]),
+        ("Ул. Ленина, д. 5, т. е. Центр. Он ушёл.", ["Центр."]),
+        ("„Komm her. Jetzt!“ sagte er. „Nein.“ Er ging.", ["er.", "„Nein.“"]),
+        ("هل أنت هنا؟ نعم، أنا هنا. حسنًا.", ["هنا؟", "هنا."]),
+    ],
+)
+def test_sentence_ends_in_other_languages(text: str, ends: list[str]) -> None:
+    assert sentence_ends(text) == ends
+
+
+def test_an_opening_quote_stays_with_what_it_opens() -> None:
+    for pad in range(30):
+        text = "x" * pad + " " + "« Bonjour, ami » " * 40
+        assert not any(part.endswith("«") for part in texts(text, 60))
+
+
+def test_a_quotation_without_spaces_stays_whole() -> None:
+    text = "他说了很多话然后又说了一遍" * 12 + "「你好。再见！」" + "她没有回答他的话" * 12
+    assert sum("「你好。再见！」" in part for part in texts(text, 100)) == 1
+
+
+@pytest.mark.parametrize(
+    ("sentence", "most"),
+    [
+        ("今天天气很好我们去公园吧。", 91),
+        ("きょうはとてもいいてんきですね。", 160),
+        ("오늘은날씨가좋아요.", 130),
+    ],
+)
+def test_segments_last_about_as_long_in_every_script(sentence: str, most: int) -> None:
+    paragraph = sentence * 40
+    segments = split_text(f"{paragraph}\n\n{' '.join([FILLER + '.'] * 10)}", by_script=True)
+    lengths = [len(s.text) for s in segments if s.text[0] == sentence[0]]
+    assert most // 2 < max(lengths) <= most
+    assert max(len(s.text) for s in segments) > 250, "the limit of one script went to another"
+    assert max(len(s.text) for s in split_text(paragraph)) > 200
+
+
 def test_full_width_marks_end_sentences_without_a_space() -> None:
     sentence = "今天天气很好，我们去公园吧。"
     segments = split_text(sentence * 10, limit=60)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo.errors import ModelFolderError, TextError
-from mlx_audio_turbo.text.normalize import normalize_text
+from mlx_audio_turbo.synthesis.tasks import segments_of
+from mlx_audio_turbo.text.normalize import drop_invisible, normalize_text
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
 from mlx_audio_turbo_convert.tokenizer import TAGS, write_tokenizer
 
@@ -53,6 +54,29 @@ def test_clean_up(text: str, expected: str) -> None:
 def test_empty_texts_are_refused(text: str) -> None:
     with pytest.raises(TextError, match="empty; give"):
         normalize_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("won\u00adder", "wonder"),
+        ("won\u00ad\n  der", "wonder"),
+        ("\ufeffOne.\ufeffTwo.", "One.Two."),
+        ("zero\u200bwidth \u2060word", "zerowidth word"),
+        ("\u200fשלום\u200e \u202aa\u202c \u2066b\u2069", "שלום a b"),
+        ("می\u200cنا श्\u200dर 👩\u200d👧", "می\u200cنا श्\u200dर 👩\u200d👧"),
+        ("plain\u00a0text\n", "plain\u00a0text\n"),
+    ],
+)
+def test_characters_that_are_not_seen_are_not_spoken(text: str, expected: str) -> None:
+    assert drop_invisible(text) == expected
+    spoken = "".join(each.text + each.glue for each in segments_of("a " + text, 300))
+    assert spoken == "a " + expected
+
+
+def test_a_text_of_characters_that_are_not_seen_is_empty() -> None:
+    with pytest.raises(TextError, match="empty; give"):
+        segments_of("\ufeff\u00ad\u200b", 300)
 
 
 def test_the_real_tokenizers_ids(tokenizer: TextTokenizer) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import Self
 
 from ..config import SPEECH_CODES, ModelConfig
-from ..errors import ModelFolderError, VoiceError
+from ..errors import ModelFolderError, OptionError, VoiceError
 from ..loading import catalog
 from ..loading.folder import LoadedModel, load
 from ..options import check_range, resolve
@@ -187,8 +187,19 @@ class Model:
 
         Returns:
             (960 * (T' + S),) float32 for T' speech tokens and S tokens of closing silence.
+
+        Raises:
+            OptionError: ``tokens`` are not ids.
+            VoiceError: a voice of another kind of model.
         """
         check_range("seed", seed, 0, 2**64 - 1)
+        check_voice(voice, self._loaded)
+        tokens = np.asarray(tokens)
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or (tokens < 0).any():
+            raise OptionError(
+                f"tokens are {tokens.dtype} of shape {tokens.shape}; "
+                "give whole numbers from 0 up, of shape (T,)"
+            )
 
         def work() -> np.ndarray:
             noise = NoiseSource(mx.random.key(seed))
@@ -199,8 +210,15 @@ class Model:
         return self._engine.run(work)
 
     def _options(self, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options of a call: given by the caller, else by the model, else by ``options``."""
-        return resolve(kind, given, defaults=self.config.generation)
+        """All options of a call: given by the caller, else by the model, else by ``options``.
+
+        Raises:
+            OptionError: an unknown option, a wrong value, or a language that is not spoken.
+            ExtraError: a library that the language needs is not installed.
+        """
+        options = resolve(kind, given, defaults=self.config.generation)
+        self._loaded.tokenizer.check_language(options.get("language"))
+        return options
 
     @staticmethod
     def _encode_text(loaded: LoadedModel, text: str, options: Mapping[str, Any]) -> list[int]:

@@ -13,6 +13,7 @@ from ..options import (
     PauseOptions,
     SamplingOptions,
     SpeakingOptions,
+    check_flag,
     check_range,
     resolve_seed,
 )
@@ -61,7 +62,7 @@ class Speaking:
         self, text: str, voice: Callable[[], Voice], *, watermark: bool, options: Mapping[str, Any]
     ) -> Speech:
         """The text as one speech."""
-        if watermark:
+        if check_flag("watermark", watermark):
             perth.check_installed()
         segments = segments_of(text, options["segment_limit"])
         clock = Clock({"voice": 0.0, "tokens": 0.0, "audio": 0.0})

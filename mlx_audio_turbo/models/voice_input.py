@@ -14,7 +14,7 @@ from ..config import SAMPLE_RATE
 from ..encoders.reference_clip import encode
 from ..errors import OptionError, VoiceError
 from ..loading.folder import LoadedModel
-from ..options import check_range
+from ..options import check_flag, check_range
 from ..voice import Voice
 
 
@@ -33,9 +33,10 @@ def encode_clip(
 
     Raises:
         AudioError: the clip cannot be read, is silent, or not finite.
-        OptionError: an array without its sample rate.
+        OptionError: an array without its sample rate, or ``normalize`` is no flag.
         VoiceError: the model's folder lacks a network that reads clips.
     """
+    check_flag("normalize_loudness", normalize)
     for network, reason in loaded.missing.items():
         raise VoiceError(f"this model cannot make voices: it has no {network}, {reason}")
     if isinstance(clip, np.ndarray):

@@ -282,6 +282,15 @@ def check_range(name: str, value: int, least: int, most: int) -> int:
     return Definition(name, int, False, None, option).check(value)
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """``value``, which must be True or False.
+
+    Raises:
+        OptionError: it is not.
+    """
+    return Definition(name, bool, False, None, Option("")).check(value)
+
+
 def resolve_seed(seed: int | None) -> int:
     """``seed``, or a random one where it is None."""
     return secrets.randbits(32) if seed is None else seed

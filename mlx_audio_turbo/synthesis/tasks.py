@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import TextError
-from ..text.normalize import normalize_text
+from ..text.normalize import drop_invisible, normalize_text
 from ..text.segments import Segment, split_text
 from ..voice import Voice
 from .noise import fold
@@ -77,7 +77,7 @@ class Clock:
 
 
 def segments_of(text: str, limit: int) -> list[Segment]:
-    """The segments of ``text``, each at most ``limit`` characters long.
+    """The segments of ``text``, each at most as long as ``limit`` letters.
 
     Raises:
         TextError: nothing to say.
@@ -85,8 +85,9 @@ def segments_of(text: str, limit: int) -> list[Segment]:
     """
     if not isinstance(text, str):
         raise TextError(f"the text is a {type(text).__name__}; give a str")
+    text = drop_invisible(text)
     normalize_text(text)
-    segments = split_text(text, limit=limit)
+    segments = split_text(text, limit=limit, by_script=True)
     if not any(segment.speakable for segment in segments):
         raise TextError("the text has no letter or digit; give at least one word to say")
     # A text of one segment stays as it was given: a space at its start changes the first letter.

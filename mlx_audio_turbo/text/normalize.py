@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import TextError
 
 _QUOTES = (("“", '"'), ("”", '"'), ("‘", "'"), ("’", "'"))
 _CLOSING = (".", "!", "?", "-", ",")
+
+_INVISIBLE = re.compile(
+    "\u00ad\\s*\n\\s*|[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+)
+
+
+def drop_invisible(text: str) -> str:
+    """``text`` without characters that are neither seen nor spoken, which a tokenizer would spell.
+
+    These are soft hyphens (with the line break after one, where a word was divided), zero-width
+    spaces, word joiners, byte order marks, and marks of direction. Joiners, which some scripts
+    need within words, stay.
+    """
+    return text if text.isascii() else _INVISIBLE.sub("", text)
 
 
 @dataclass(frozen=True)

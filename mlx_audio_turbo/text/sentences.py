@@ -1,7 +1,8 @@
 """Where a paragraph may be split: after sentences, clauses and words.
 
-The rules use punctuation, the word that follows, and lists of English abbreviations. Full-width
-marks end sentences too.
+The rules use punctuation, the word that follows, and lists of abbreviations: full ones for
+English, the most frequent ones for the other languages of Latin, Cyrillic and Greek script. Marks
+of other scripts end sentences and clauses too, with or without a space after them.
 """
 
 # Not a library: nltk downloads its models, pysbd takes seconds a page, and neither knows our tags.
@@ -17,18 +18,22 @@ Kind = Literal["sentence", "clause", "word", "held"]
 """What ends at a break. A ``held`` break is inside of something that should stay whole."""
 
 _TERMINATORS = ".!?…‼⁇⁈⁉。！？｡।॥؟۔"
-_CLAUSE_MARKS = (",", ";", ":", "、", "，", "；", "：", "—", "–", "--")
-_CLOSERS = "\"'”’»)]}」』）】》*_"
-_OPENERS = "\"'“‘«([{「『（【《*_"
-_TRAILING = frozenset(_TERMINATORS + "”’»)]}」』）】》,;:、，；：%-–—")
+_CLAUSE_MARKS = (",", ";", ":", "、", "，", "；", "：", "،", "؛", "·", "—", "–", "--")
+_OPENING = "“‘«„‚‹([{「『（【《¿¡"
+_CLOSERS = "\"'”’“‘»›)]}」』）】》*_"
+_OPENERS = _OPENING + "\"'»*_"
+_TRAILING = frozenset(_TERMINATORS + "”’»›)]}」』）】》,;:、，；：،؛%-–—")
 """Marks that belong to the word before them, also after a space (``Bonjour !``, ``a - b``)."""
 
 _TAG = re.compile(r"\[[^\W\d_]{1,15}(?:[ _-][^\W\d_]{1,10}){0,2}\]")
 _UNSPACED = re.compile(
     r"(?P<sentence>[。！？｡]+[」』”’）】》]*)|[、，；：]|(?<=\w)(?:—+|--+|…+)(?=[\w“‘«])"
 )
-_QUOTE_MARKS = re.compile("[\"'“”‘’«»「」『』]")
-_CLOSING_QUOTE = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』"}
+_QUOTE_MARKS = re.compile("[\"'“”‘’„‚«»「」『』]")
+_CLOSING_QUOTE = {
+    **{'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "‚": "‘"},
+    **{"«": "»", "「": "」", "『": "』"},
+}
 _APOSTROPHE = re.compile(r"'(?:\d|(?:tis|twas|twere|em|til|till|cause|bout|round|n)\b)", re.I)
 _ABBREVIATED = re.compile(r"[^\W\d_]+(?:\.[^\W\d_]+)*$")
 _DOTTED = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
@@ -40,13 +45,24 @@ def _words(text: str) -> frozenset[str]:
 
 _NEVER_LAST = _words(
     """Mr Mrs Ms Mx Dr Prof Gen Col Capt Cpt Lt Maj Sgt Cpl Cmdr Adm Rev Hon Fr Gov Sen Rep Pres
-    Supt Insp Messrs Mme Mlle Mt Ft vs v e.g i.e cf viz approx ca al"""
+    Supt Insp Messrs Mme Mlle Mt Ft vs v e.g i.e cf viz approx ca al
+    Hr Fru Frl Hrn Herrn bzw evtl ggf bspw sog inkl vgl Sra Srta Dra Ud Uds Exmo Exma MM Ste
+    Sig Sig.ra Sigg Dott Prof.ssa dhr mevr bijv f.eks bl.a t.ex np tzw św prof dr inż Sn Doç
+    ул Ул им проф κ κ.κ π.χ"""
 )
-_BEFORE_NUMBER = _words("No no Nos nos Fig fig Figs figs p pp Eq eq Sec sec Art art")
+_BEFORE_NUMBER = _words(
+    """No no Nos nos Fig fig Figs figs p pp Eq eq Sec sec Art art Nr nr Núm núm Abb Abs Bd Kap kap
+    pág pag str стр рис гл"""
+)
 _MAY_BE_LAST = _words(
     """etc St Ave Blvd Rd Inc Ltd Co Corp Bros Jr Sr Esq Ph.D B.Sc M.Sc Vol vol Ch ch Dept dept Est
     est Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thur Thurs Fri Sat
-    Sun"""
+    Sun usw Mio Mrd Jh Str Tel Okt Dez Av av env enz osv m.m itd itp godz vb млн млрд тыс руб т.д
+    т.п др κ.λπ ex"""
+)
+_MONTHS = _words(
+    """Januar Jänner Februar März April Mai Juni Juli August September Oktober November Dezember
+    Jahrhundert Jahrhunderts"""
 )
 _STARTERS = _words(
     """a after all also although an and another any are as at because before both but by can could
@@ -120,21 +136,31 @@ def _kind(word: str, following: str, first: bool) -> Kind:
         following: the next word.
         first: whether ``word`` begins its sentence.
     """
-    if following[0] in _TRAILING and not following[1:2].isalnum():
+    if _belongs_before(following) or not word.strip(_OPENING):
         return "held"
-    if word[-1].isalnum():
-        return "held" if word[-1].isdigit() and following[0].isdigit() else "word"
     stem = word.rstrip(_CLOSERS + _TERMINATORS)
     ending = word[len(stem) :]
-    if first and stem.isdigit() and len(stem) <= 3:
-        return "held"  # "1." or "2)" numbers what follows
     marks = ending.strip(_CLOSERS)
+    if ending and first and stem.isdigit() and len(stem) <= 3:
+        return "held"  # "1." or "2)" numbers what follows
     if not marks:
-        return "clause" if stem.endswith(_CLAUSE_MARKS) or stem == "-" else "word"
+        return _without_terminator(stem, following, closed=bool(ending))
     begins = following.lstrip(_OPENERS)
     if begins[:1].islower() and following[0] != "[":  # a tag stands between sentences
         return _before_small_letter(stem, ending, marks, begins)
     return "held" if marks == "." and _abbreviates(stem, begins) else "sentence"
+
+
+def _belongs_before(word: str) -> bool:
+    """Whether ``word`` is marks that belong to the word before it, as in ``Bonjour !``."""
+    return word[0] in _TRAILING and not word[1:2].isalnum()
+
+
+def _without_terminator(stem: str, following: str, *, closed: bool) -> Kind:
+    """What ends with a word that no mark of a sentence follows, but perhaps a closing quote."""
+    if not closed and stem[-1].isdigit() and following[0].isdigit():
+        return "held"  # "10 000"
+    return "clause" if stem.endswith(_CLAUSE_MARKS) or stem == "-" else "word"
 
 
 def _before_small_letter(stem: str, ending: str, marks: str, following: str) -> Kind:
@@ -150,6 +176,8 @@ def _before_small_letter(stem: str, ending: str, marks: str, following: str) -> 
 
 def _abbreviates(stem: str, following: str) -> bool:
     """Whether the full stop after ``stem`` belongs to an abbreviation and ends no sentence."""
+    if stem.isdigit() and len(stem) <= 2:  # an ordinal of German, Danish, Finnish, Polish …
+        return following[:1].islower() or following.rstrip(",;:.") in _MONTHS
     match = _ABBREVIATED.search(stem[-16:])
     if not match:
         return False
@@ -160,8 +188,7 @@ def _abbreviates(stem: str, following: str) -> bool:
         return True
     if name in _BEFORE_NUMBER:
         return following[:1].isdigit()
-    initials = _DOTTED.fullmatch(name) and (len(name) > 1 or name.isupper())
-    if not initials and name not in _MAY_BE_LAST:
+    if not _DOTTED.fullmatch(name) and name not in _MAY_BE_LAST:
         return False
     return not (following[:1].isupper() and following.rstrip(",;:").lower() in _STARTERS)
 
@@ -175,6 +202,10 @@ def _quotations(paragraph: str, limit: int) -> Iterator[tuple[int, int]]:
         closes = mark not in "\"'’" or (before != " " and not after.isalnum())
         if closes and mark in opened:
             opening = opened.pop(mark)
+            if mark in "」』":  # no words touch them
+                if end - opening <= limit:
+                    yield opening, end
+                continue
             left = paragraph.rfind(" ", max(0, opening - limit), opening) + 1
             right = paragraph.find(" ", end, end + limit)
             if (right if right >= 0 else min(len(paragraph), end + limit)) - left <= limit:
