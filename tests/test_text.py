@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo.errors import ModelFolderError, TextError
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo.synthesis.tasks import segments_of
 from mlx_audio_turbo.text.normalize import drop_invisible, normalize_text
 from mlx_audio_turbo.text.tokenizer import TextTokenizer
@@ -19,7 +20,7 @@ FILES = Path(__file__).parent / "data" / "tokenizer"
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     folder = tmp_path_factory.mktemp("model")
-    write_tokenizer(FILES, folder)
+    write_tokenizer(FILES, folder, TURBO.t3)
     return TextTokenizer(folder, max_tokens=1024)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert.tokenizer import (
     LEGACY_FILES,
     TAGS,
@@ -46,7 +47,7 @@ def test_upstreams_files(tmp_path: Path) -> None:
     text = "  Ça va [clear throat] 😀? [LAUGH]"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
-    write_tokenizer(FILES, tmp_path)
+    write_tokenizer(FILES, tmp_path, TURBO.t3)
     assert {path.name for path in tmp_path.iterdir()} == {*LEGACY_FILES, "tokenizer.json"}
     for name in LEGACY_FILES:
         assert (tmp_path / name).read_bytes() == (FILES / name).read_bytes()
@@ -87,7 +88,7 @@ def test_a_missing_file_is_named(name: str, made_up: Path, tmp_path: Path) -> No
     with pytest.raises(ModelFolderError, match=f"{name} is missing; download"):
         build_tokenizer(made_up)
     with pytest.raises(ModelFolderError, match="is missing; download"):
-        write_tokenizer(made_up, tmp_path)
+        write_tokenizer(made_up, tmp_path, TURBO.t3)
     assert not (tmp_path / "tokenizer.json").exists()
 
 
@@ -129,15 +130,15 @@ def test_a_source_with_tokenizer_json_alone(made_up: Path, tmp_path: Path) -> No
     source.mkdir()
     target.mkdir()
     build_tokenizer(made_up).save(str(source / "tokenizer.json"))
-    write_tokenizer(source, target)
+    write_tokenizer(source, target, TURBO.t3)
     assert [path.name for path in target.iterdir()] == ["tokenizer.json"]
 
     edit(source / "tokenizer.json", lambda values: values["added_tokens"].pop())
     with pytest.raises(ModelFolderError, match=r"lacks the tag \[laugh\]"):
-        write_tokenizer(source, target)
+        write_tokenizer(source, target, TURBO.t3)
 
 
 def test_the_built_tokenizer_wins_over_a_stray_one(made_up: Path, tmp_path: Path) -> None:
     shutil.copyfile(made_up / "added_tokens.json", made_up / "tokenizer.json")
-    write_tokenizer(made_up, tmp_path)
+    write_tokenizer(made_up, tmp_path, TURBO.t3)
     assert json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))["model"]["type"] == "BPE"

@@ -95,7 +95,7 @@ def _text_rows(context: Context, reference: dict[str, np.ndarray]) -> Iterator[R
     wrong = sum(normalize_text(text) != clean for text, clean in zip(texts, cleaned, strict=True))
     yield Row("text clean-up", f"of {len(texts)} generated texts differ", wrong, 0)
     with tempfile.TemporaryDirectory() as folder:
-        write_tokenizer(context.tokenizer_folder, Path(folder))
+        write_tokenizer(context.tokenizer_folder, Path(folder), TURBO.t3)
         tokenizer = TextTokenizer(Path(folder), max_tokens=TURBO.text.max_tokens)
     wrong = sum(
         tokenizer.encode(text) != expected
