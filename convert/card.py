@@ -135,7 +135,8 @@ def _introduction(folder: Path, config: Mapping[str, Any]) -> str:
     name = str(config["variant"]).replace("-", " ").capitalize()
     title = f"# Chatterbox {name} on MLX, {precision(config)}"
     base = _base(config)
-    origin = f"[{base}](https://huggingface.co/{base})" if base else "a checkpoint made for tests"
+    unnamed = "a local checkpoint" if source["trained"] else "a checkpoint made for tests"
+    origin = f"[{base}](https://huggingface.co/{base})" if base else unnamed
     revision = f", revision `{source['revision']}`" if source["revision"] else ""
     lines = [
         title,

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert import verify as verifying
@@ -21,6 +22,7 @@ from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.source import recognise
 from mlx_audio_turbo_convert.synthetic import checkpoint as synthetic
 from mlx_audio_turbo_convert.synthetic import voice as stand_ins
+from mlx_audio_turbo_convert.tokenizer import LEGACY_FILES, build_tokenizer
 
 WEIGHTS = "model.safetensors"
 Tensors = dict[str, np.ndarray]
@@ -268,3 +270,34 @@ def test_verify_takes_another_clip_and_voice(model: Any) -> None:
     other = stand_ins.voice(TINY, family=voice.family)
     for one in (voice, other):
         assert model.generate("Hi.", voice=one, seed=1, max_tokens=5).audio.std() > 1e-4
+
+
+def test_a_source_with_one_tokenizer_file_and_defaults_of_its_own(
+    checkpoint: Path, tmp_path: Path, fault: None
+) -> None:
+    """Its generation defaults and the noise scale of its flow reach the model folder."""
+    place = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+    build_tokenizer(place).save(str(place / "tokenizer.json"))
+    for name in LEGACY_FILES:
+        (place / name).unlink()
+    path = place / "config.json"
+    values = json.loads(path.read_text())
+    del values["rendering"], values["model_type"]
+    values |= {"flow_noise_scale": 0.0, "generation": {"temperature": 0.3, "segment_limit": 120}}
+    path.write_text(json.dumps(values))
+    made = folder.convert(recognise(place), tmp_path / "made", dtype="float16")
+    config = load(made).config
+    assert config.generation == {"temperature": 0.3, "segment_limit": 120}
+    assert config.rendering.noise_scale == 0 and config.rendering.closing_silence == 3
+    assert not (made / "vocab.json").exists()
+    assert faults(made, place) == []
+    path = made / "config.json"
+    values = json.loads(path.read_text())
+    values["generation"]["temperature"] = 0.8
+    path.write_text(json.dumps(values))
+    assert any("generation.temperature" in each for each in faults(made, place))
+
+
+@pytest.fixture
+def fault() -> None:
+    """Asked for by tests that need no spoken word."""
