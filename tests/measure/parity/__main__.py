@@ -26,7 +26,17 @@ from .table import BEGIN, END, SHORT_MARKS, markdown, render, short, write_docs
 ROOT = Path(__file__).resolve().parents[3]
 GOLDENS = ROOT / "tests" / "goldens"
 CLIP = ROOT / "tests" / "data" / "1069-133699-0000.flac"
-PARTS = ("frontends", "text", "encoders", "t3", "s3gen", "hift", "whole", "s3gen_original")
+PARTS = (
+    "frontends",
+    "text",
+    "encoders",
+    "t3",
+    "s3gen",
+    "hift",
+    "whole",
+    "t3_original",
+    "s3gen_original",
+)
 SEED = 20_26
 
 
