@@ -17,9 +17,9 @@ from ..options import (
     check_range,
     resolve_seed,
 )
-from ..speech import AudioChunk, Speech
+from ..speech import Speech
 from ..synthesis import results
-from ..synthesis.engine import Engine, Steps
+from ..synthesis.engine import Engine, Results, Steps
 from ..synthesis.scheduler import Scheduler
 from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
 from ..text.segments import Segment
@@ -74,11 +74,11 @@ class Speaking:
 
     def chunks(
         self, text: str, voice: Callable[[], Voice], options: Mapping[str, Any]
-    ) -> Iterator[AudioChunk]:
+    ) -> results.Chunks:
         """The text as a stream."""
         segments = segments_of(text, options["segment_limit"])
         seed = resolve_seed(options["seed"])
-        return results.chunks_of(self._pieces([(segments, voice())], seed, options, Clock()))
+        return results.Chunks(self._pieces([(segments, voice())], seed, options, Clock()))
 
     def batch(
         self,
@@ -126,7 +126,7 @@ class Speaking:
         clock: Clock,
         *,
         first: int = 0,
-    ) -> Iterator[Piece]:
+    ) -> Results[Piece]:
         speaking = speaking_options(options)
         loaded, scheduler, encode_text = self._loaded, self._scheduler, self._encode_text
 

@@ -10,14 +10,28 @@ import numpy as np
 from ..config import SAMPLE_RATE
 from ..speech import AudioChunk, Speech
 from ..text.segments import Segment
+from .engine import Results
 from .tasks import Clock, Piece
 
 
-def chunks_of(pieces: Iterable[Piece]) -> Iterator[AudioChunk]:
-    """The chunks of a stream, one for each piece."""
-    for index, piece in enumerate(pieces):
+class Chunks:
+    """The chunks of a stream, one for each piece, as an iterator.
+
+    Unlike a generator it may be closed by another thread while a caller waits for the next chunk,
+    which then ends.
+    """
+
+    def __init__(self, pieces: Results[Piece]):
+        self._pieces, self._index = pieces, 0
+
+    def __iter__(self) -> Chunks:
+        return self
+
+    def __next__(self) -> AudioChunk:
+        piece = next(self._pieces)
+        index, self._index = self._index, self._index + 1
         segment = piece.task.segment
-        yield AudioChunk(
+        return AudioChunk(
             audio=piece.audio,
             sample_rate=SAMPLE_RATE,
             index=index,
@@ -26,6 +40,10 @@ def chunks_of(pieces: Iterable[Piece]) -> Iterator[AudioChunk]:
             tokens=np.array(piece.tokens, np.int32),
             notes=piece.notes,
         )
+
+    def close(self) -> None:
+        """End the work; the remaining chunks are dropped."""
+        self._pieces.close()
 
 
 def speeches(

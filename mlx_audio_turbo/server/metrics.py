@@ -1,0 +1,48 @@
+"""Counters for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from .admission import Admission
+from .pool import ModelPool
+
+
+class Metrics:
+    """The counters of one server."""
+
+    def __init__(self, admission: Admission, pool: ModelPool):
+        registry = self._registry = CollectorRegistry()
+        name = "mlx_audio_turbo"
+        self._requests = Counter(f"{name}_requests", "Requests", ["path"], registry=registry)
+        self._seconds = Counter(f"{name}_audio_seconds", "Seconds of speech", registry=registry)
+        self._first = Histogram(
+            f"{name}_first_audio_seconds", "Time to the first audio", registry=registry
+        )
+        self._factor = Histogram(
+            f"{name}_real_time_factor", "Seconds of work per second of speech", registry=registry
+        )
+        for gauge, text, value in (
+            ("active", "Requests that are spoken", lambda: admission.active),
+            ("queue", "Requests that wait for a place", lambda: admission.waiting),
+            ("models", "Models in memory", lambda: len(pool.loaded)),
+        ):
+            Gauge(f"{name}_{gauge}", text, registry=registry).set_function(value)
+
+    def request(self, path: str) -> None:
+        """Count a request."""
+        self._requests.labels(path if len(path) < 40 else "other").inc()
+
+    def first_audio(self, seconds: float) -> None:
+        """Note how long the first audio took."""
+        self._first.observe(seconds)
+
+    def spoken(self, duration: float, seconds: float) -> None:
+        """Note a response of ``duration`` seconds that took ``seconds``."""
+        self._seconds.inc(duration)
+        if duration:
+            self._factor.observe(seconds / duration)
+
+    def text(self) -> bytes:
+        """All counters in Prometheus's format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,46 @@
+"""What a server allows and where it listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+OPENAI_VOICES = (
+    *("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx"),
+    *("sage", "shimmer", "verse"),
+)
+"""Voice names that OpenAI's clients send; each speaks with the default voice unless aliased."""
+OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""Model names that OpenAI's clients send; each is the first served model unless aliased."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Limits and access.
+
+    api_key: what clients send as ``Authorization: Bearer``; None asks for none.
+    hosts: values of the ``Host`` header that are answered, against DNS rebinding.
+    origins: web pages of other origins that may call the server; none by default.
+    prefix: a path before every route, for a reverse proxy.
+    default_voice: the name of the voice that speaks where an unknown OpenAI voice is asked for;
+        None is the model's own voice.
+    voice_aliases, model_aliases: further names.
+    max_body: bytes of a request; max_text: characters of a text; max_clip_seconds: of an upload.
+    max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
+    body_seconds: time in which a request's body must arrive.
+    idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
+    """
+
+    api_key: str | None = None
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    origins: tuple[str, ...] = ()
+    prefix: str = ""
+    default_voice: str | None = None
+    voice_aliases: dict[str, str] = field(default_factory=dict)
+    model_aliases: dict[str, str] = field(default_factory=dict)
+    max_body: int = 25_000_000
+    max_text: int = 20_000
+    max_clip_seconds: float = 120.0
+    max_active: int = 16
+    max_waiting: int = 32
+    body_seconds: float = 30.0
+    idle_unload: float = 0.0
