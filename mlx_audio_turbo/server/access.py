@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import uuid
 
+from anyio import fail_after
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,7 +39,7 @@ async def read_body(request: Request, settings: ServerSettings) -> bytes:
     """
     content = bytearray()
     try:
-        async with asyncio.timeout(settings.body_seconds):
+        with fail_after(settings.body_seconds):
             async for part in request.stream():
                 content += part
                 if len(content) > settings.max_body:

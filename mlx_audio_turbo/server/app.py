@@ -1,7 +1,7 @@
 """The routes of the server.
 
-Each is there with and without ``/v1``. A request waits for a place, its utterances join those of the
-others in the model's decoding batch, and its audio is encoded as it comes.
+Each exists with and without ``/v1``. A request waits for a place, its utterances join those of
+other requests in the model's decoding batch, and its audio is encoded as it comes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from starlette.routing import Mount, Route
 from ..config import SAMPLE_RATE
 from ..errors import TurboError, VoiceError
 from ..models.base import Model
-from ..options import RUN_OPTIONS
+from ..options import RUN_OPTIONS, definitions
 from ..speech import AudioChunk
 from ..voice import Voice
 from ..voice_library import VoiceLibrary
@@ -158,7 +158,7 @@ class Server:
         except VoiceError:
             raise RequestError(
                 *(400, "invalid_voice"),
-                f"there is no voice {name!r}; see /v1/audio/voices",
+                "there is no such voice; see /v1/audio/voices",
                 param="voice",
             ) from None
 
@@ -192,6 +192,26 @@ class Server:
             return JSONResponse(_voice(await to_thread.run_sync(self.library.get, name)))
         except VoiceError:
             raise RequestError(404, "voice_not_found", "there is no voice of this name") from None
+
+    async def options(self, request: Request) -> Response:
+        """``GET /v1/options``: the options of a model with their ranges, for pages and tools."""
+        model = await self.pool.get(request.query_params.get("model"))
+        own = model.config.generation
+        found = [
+            {
+                "name": each.name,
+                "type": each.kind.__name__,
+                "default": own.get(each.name, each.default),
+                "minimum": each.option.least
+                if each.option.least is not None
+                else each.option.above,
+                "maximum": each.option.most if each.option.most is not None else each.option.below,
+                "help": each.option.help,
+            }
+            for each in definitions(RUN_OPTIONS[type(model).__name__]).values()
+            if each.kind in (int, float, str) and each.name != "batch_size"
+        ]
+        return JSONResponse({"options": found, "tags": model.tags})
 
     async def health(self, request: Request) -> Response:
         """``GET /health``: the process answers."""
@@ -246,6 +266,7 @@ def create_app(
         ("/audio/voices", server.voices, ["GET", "POST"]),
         ("/audio/voices/{name}", server.one_voice, ["GET", "DELETE"]),
         ("/models", server.models, ["GET"]),
+        ("/options", server.options, ["GET"]),
     ]
     routes = [
         Route(f"{version}{path}", guarded(handler), methods=methods)
@@ -298,6 +319,10 @@ def create_app(
     )
     app.state.server = server
     return app
+
+
+def _either(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one
 
 
 def _voice(saved: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class ModelPool:
         if found not in self.names:
             raise RequestError(
                 *(404, "model_not_found"),
-                f"there is no model {name!r} here; see /v1/models",
+                "there is no such model here; see /v1/models",
                 param="model",
             )
         return found

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ..audio.files import load_audio
 from ..config import SAMPLE_RATE
+from ..errors import AudioError
 from ..models.base import Model
 from ..voice_library import SavedVoice, VoiceLibrary
 from .access import read_body
@@ -49,7 +50,10 @@ async def create_voice(
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "clip")
             path.write_bytes(clip)
-            samples = load_audio(path, sample_rate=SAMPLE_RATE)
+            try:
+                samples = load_audio(path, sample_rate=SAMPLE_RATE)
+            except AudioError as error:
+                raise AudioError(str(error).replace(str(path), "the clip")) from None
             samples = samples[: round(settings.max_clip_seconds * SAMPLE_RATE)]
             voice = model.encode_voice(samples, sample_rate=SAMPLE_RATE)
             return library.add(name, voice, clip=path, consent=consent)
@@ -62,11 +66,9 @@ async def _fields(request: Request, content: bytes) -> tuple[str, bytes, str]:
         return {"type": "http.request", "body": content, "more_body": False}
 
     again = Request(request.scope, receive)
+    # A body that is no form ends in Starlette's own error, which is answered with 400.
+    form = await again.form(max_files=1, max_fields=8)
     try:
-        form = await again.form(max_files=1, max_fields=8)
-    except Exception as error:
-        raise RequestError(400, "invalid_form", "the body is no form with a file") from error
-    async with form:
         clip = form.get("audio_sample") or form.get("file")
         if not isinstance(clip, UploadFile):
             raise RequestError(
@@ -75,3 +77,5 @@ async def _fields(request: Request, content: bytes) -> tuple[str, bytes, str]:
                 param="audio_sample",
             )
         return str(form.get("name", "")), await clip.read(), str(form.get("consent", ""))
+    finally:
+        await form.close()

@@ -1,0 +1,115 @@
+"""The command ``mlx_audio_turbo.serve``: the speech server."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import ipaddress
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ExtraError, OptionError
+from .options import Parser, underscored
+from .process import run
+from .terminal import Terminal
+
+_PACKAGES = ("starlette", "uvicorn", "multipart", "prometheus_client")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    out = Parser(
+        prog="mlx_audio_turbo.serve",
+        description="A speech server with OpenAI's API, a page, and one batch for all listeners.",
+    )
+    out.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="folder, Hub id or name to serve; may be given again (default: the official Turbo)",
+    )
+    out.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
+    out.add_argument("--port", type=int, default=8000, help="port (default: %(default)s)")
+    out.add_argument(
+        "--api_key",
+        metavar="KEY",
+        help="what clients must send as a bearer token (or MLX_AUDIO_TURBO_API_KEY)",
+    )
+    out.add_argument(
+        "--open",
+        action="store_true",
+        help="serve another host than this machine without a key",
+    )
+    out.add_argument(
+        "--allow_host", action="append", default=[], metavar="NAME", help="a further Host header"
+    )
+    out.add_argument(
+        "--allow_origin", action="append", default=[], metavar="URL", help="a page that may call it"
+    )
+    out.add_argument("--prefix", default="", metavar="PATH", help="a path before every route")
+    out.add_argument("--voice", metavar="NAME", help="the voice where a client names none")
+    out.add_argument("--warm_up", action="store_true", help="load the first model at the start")
+    out.add_argument(
+        "--idle_unload",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="unload a model that nobody uses for so long (default: never)",
+    )
+    out.add_argument("--verbose", action="store_true", help="log every request")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is stopped; gives the exit code."""
+    args = parser().parse_args(underscored(sys.argv[1:] if argv is None else argv))
+    terminal = Terminal("mlx_audio_turbo.serve", quiet=False, verbose=args.verbose)
+    return run(terminal, lambda: _serve(args), kept=str)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ExtraError(
+            f"the server needs {missing[0]}; install it with: pip install 'mlx-audio-turbo[server]'"
+        )
+    key = args.api_key or os.environ.get("MLX_AUDIO_TURBO_API_KEY") or None
+    if not _is_loopback(args.host) and key is None and not args.open:
+        raise OptionError(
+            f"--host {args.host} is open to other machines; give --api_key, or --open for no key"
+        )
+    if not 0 <= args.port < 65536:
+        raise OptionError(f"--port is {args.port}; give 0 to 65535")
+    import uvicorn
+
+    from ..loading.catalog import DEFAULT_MODEL
+    from ..server.app import create_app
+    from ..server.settings import ServerSettings
+
+    hosts = ("127.0.0.1", "localhost", "[::1]", args.host, *args.allow_host)
+    settings = ServerSettings(
+        api_key=key,
+        hosts=("*",) if args.host in ("0.0.0.0", "::") and not args.allow_host else hosts,
+        origins=tuple(args.allow_origin),
+        prefix=args.prefix.rstrip("/"),
+        default_voice=args.voice,
+        idle_unload=args.idle_unload,
+    )
+    app = create_app(args.model or [DEFAULT_MODEL], settings=settings)
+    if args.warm_up:
+        import asyncio
+
+        asyncio.run(app.state.server.pool.get(None))
+    options: dict[str, Any] = {"timeout_graceful_shutdown": 30, "timeout_keep_alive": 30}
+    level = "info" if args.verbose else "warning"
+    uvicorn.run(app, host=args.host, port=args.port, log_level=level, **options)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
