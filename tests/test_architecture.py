@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loading": {*STAGES, "text"} | VALUES | KERNELS,
     "synthesis": {*STAGES, "loading", "text"} | VALUES | KERNELS,
     "models": {"synthesis", "loading", "text", *STAGES} | VALUES | KERNELS,
-    "server": {"models", "voice_library", "options", "audio", "errors", "speech", "voice", "text"},
+    "server": {"models", "voice_library"} | VALUES | {"audio"},
 }
 """The rooms that each room may import. ``cli``, ``benchmark`` and ``doctor`` may import all."""
 WITHOUT_MLX = ("errors", "config", "presets", "options", "files")
