@@ -7,8 +7,6 @@ other requests in the model's decoding batch, and its audio is encoded as it com
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -33,7 +31,7 @@ from ..options import RUN_OPTIONS, definitions
 from ..speech import AudioChunk
 from ..voice import Voice
 from ..voice_library import VoiceLibrary
-from . import access, errors, metrics
+from . import access, answers, errors, metrics
 from .admission import Admission
 from .audio_stream import MEDIA_TYPES, AudioStream, audio_stream
 from .errors import RequestError
@@ -95,11 +93,11 @@ class Server:
                     self.metrics.first_audio(time.monotonic() - started)
                 samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
                 if content := await to_thread.run_sync(encoder.write, chunk.audio):
-                    yield _event("delta", content) if spec.events else content
+                    yield answers.event("delta", content) if spec.events else content
             if content := await to_thread.run_sync(encoder.finish):
-                yield _event("delta", content) if spec.events else content
+                yield answers.event("delta", content) if spec.events else content
             if spec.events:
-                yield _done(len(spec.text), tokens)
+                yield answers.done(len(spec.text), tokens)
             self.metrics.spoken(samples / SAMPLE_RATE, time.monotonic() - started)
         finally:
             chunks.close()
@@ -128,7 +126,7 @@ class Server:
         if kind == "json":
             segments = [{"start": a, "end": b, "text": text} for a, b, text in lines]
             return JSONResponse({"duration": start, "segments": segments})
-        return Response(_subtitles(lines, kind), media_type="text/plain; charset=utf-8")
+        return Response(answers.subtitles(lines, kind), media_type="text/plain; charset=utf-8")
 
     async def voice(self, model: Model, name: str | None) -> Voice | None:
         """The voice of a name; None is the model's own.
@@ -176,7 +174,7 @@ class Server:
             async with self.admission.place():
                 model = await self.pool.get(None)
                 saved = await create_voice(request, model, self.library, self.settings)
-            return JSONResponse(_voice(saved), 201)
+            return JSONResponse(answers.voice(saved), 201)
         names = await to_thread.run_sync(self.library.names)
         own = [each for name in self.pool.loaded for each in (await self.pool.get(name)).voices]
         data = [{"id": name, "name": name, "object": "voice"} for name in (*names, *own)]
@@ -189,7 +187,7 @@ class Server:
             if request.method == "DELETE":
                 await to_thread.run_sync(self.library.remove, name)
                 return JSONResponse({"id": name, "object": "voice", "deleted": True})
-            return JSONResponse(_voice(await to_thread.run_sync(self.library.get, name)))
+            return JSONResponse(answers.voice(await to_thread.run_sync(self.library.get, name)))
         except VoiceError:
             raise RequestError(404, "voice_not_found", "there is no voice of this name") from None
 
@@ -319,41 +317,3 @@ def create_app(
     )
     app.state.server = server
     return app
-
-
-def _either(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one
-
-
-def _voice(saved: Any) -> dict[str, Any]:
-    return {"id": saved.name, "name": saved.name, "object": "voice", "created": saved.created}
-
-
-def _event(kind: str, content: bytes) -> bytes:
-    audio = base64.b64encode(content).decode()
-    return f"data: {json.dumps({'type': f'speech.audio.{kind}', 'audio': audio})}\n\n".encode()
-
-
-def _done(characters: int, tokens: int) -> bytes:
-    usage = {
-        "input_tokens": characters,
-        "output_tokens": tokens,
-        "total_tokens": characters + tokens,
-    }
-    return f"data: {json.dumps({'type': 'speech.audio.done', 'usage': usage})}\n\n".encode()
-
-
-def _subtitles(lines: Sequence[tuple[float, float, str]], kind: str) -> str:
-    """SubRip or WebVTT."""
-
-    def clock(seconds: float) -> str:
-        whole, milliseconds = divmod(round(seconds * 1000), 1000)
-        hours, rest = divmod(whole, 3600)
-        mark = "," if kind == "srt" else "."
-        return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}{mark}{milliseconds:03d}"
-
-    blocks = [
-        f"{index}\n{clock(start)} --> {clock(stop)}\n{text}\n"
-        for index, (start, stop, text) in enumerate(lines, 1)
-    ]
-    return ("WEBVTT\n\n" if kind == "vtt" else "") + "\n".join(blocks)
