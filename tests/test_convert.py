@@ -92,8 +92,11 @@ def test_the_documentation_names_every_tensor() -> None:
     text = (Path(__file__).parents[1] / "docs" / "weights.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `((?:ve|t3|s3gen|s3tokenizer)\.\S+)`", text, re.MULTILINE))
     names = set(parameter_shapes(TINY)) | set(parameter_shapes(TINY_ORIGINAL))
-    plan = rules.plan([rules.rule(template) for template in documented], names)
-    assert {step.target for step in plan.steps} == names
+    found = {
+        template: set(filter(rules._pattern(template).fullmatch, names)) for template in documented
+    }
+    assert set().union(*found.values()) == names
+    assert all(found.values())
 
 
 def test_the_folder_loads_strictly(converted: Path) -> None:
