@@ -65,7 +65,10 @@ def parser() -> argparse.ArgumentParser:
 
     build = command("build", "make a model folder of a published checkpoint")
     build.add_argument(
-        "--model", choices=published.MODELS, help="which published model (default: turbo)"
+        "--model",
+        metavar="MODEL",
+        choices=published.MODELS,
+        help=f"one of {', '.join(published.MODELS)} (default: turbo)",
     )
     build.add_argument(
         "--source",
@@ -145,7 +148,13 @@ def parser() -> argparse.ArgumentParser:
     make = command(
         "synthetic", "make an untrained checkpoint in the upstream layout, which speaks noise"
     )
-    make.add_argument("--size", choices=_SIZES, required=True, help="which model, in which size")
+    make.add_argument(
+        "--size",
+        metavar="SIZE",
+        choices=_SIZES,
+        required=True,
+        help=f"which model, in which size: {', '.join(_SIZES)}",
+    )
     make.add_argument(
         "--output", type=file_path, required=True, metavar="DIR", help="the new folder"
     )
