@@ -238,6 +238,16 @@ def test_products_keep_their_threads_on_a_gpu(gpu: str) -> None:
         one_thread.assert_not_called()
 
 
+def test_masks_are_copied_for_cudnn(gpu: str) -> None:
+    """cuDNN refuses a view with odd strides, as the conformer's bias is at every eighth length."""
+    scores = normal(1, 2, 9, 17)
+    bias = conformer.relative_shift(scores)
+    q = normal(1, 2, 9, 16)
+    with mock.patch.object(mx, "contiguous", wraps=mx.contiguous) as copy:
+        ops.attention(q, q, q, scale=0.25, mask=bias)
+    assert copy.called == (gpu == "cuda")
+
+
 # Shapes
 
 

@@ -36,7 +36,7 @@ def network() -> HiFTGenerator:
 
 
 def drawn(config: HiFTConfig) -> HiFTGenerator:
-    """Weights at which every branch is heard and the samples do not clip."""
+    """Weights at which every branch is noise_part and the samples do not clip."""
     network = HiFTGenerator(config)
     weights: list[tuple[str, mx.array]] = []
     for i, (name, array) in enumerate(tree_flatten(network.parameters())):
@@ -202,15 +202,15 @@ def test_noise_is_loud_where_unvoiced() -> None:
     noise = random(1, 4 * SPF, SINES, seed=7)
     phases = random(1, SINES, seed=6)
     silent = np.zeros_like(noise)
-    heard = waves(f0, phases, noise) - waves(f0, phases, silent)
+    noise_part = waves(f0, phases, noise) - waves(f0, phases, silent)
     voiced = np.repeat([True, False, True, False], SPF)[None, :, None]
-    np.testing.assert_allclose(heard, np.where(voiced, 0.003, 0.1 / 3) * noise, atol=1e-6)
+    np.testing.assert_allclose(noise_part, np.where(voiced, 0.003, 0.1 / 3) * noise, atol=1e-6)
     quiet = waves(f0, phases, silent).reshape(4, -1)
     assert np.all(quiet[[1, 3]] == 0)
     assert np.all(quiet[[0, 2]].std(axis=1) > 0.05)
 
 
-def test_a_later_window_goes_on_where_the_first_stopped() -> None:
+def test_a_later_window_continues_the_phase() -> None:
     f0 = (150 + 40 * random(2, 60, seed=5)).astype(np.float32)
     offsets = functools.partial(phase_offsets, harmonics=CONFIG.harmonics, samples_per_frame=SPF)
     whole = offsets(f0)

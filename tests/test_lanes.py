@@ -82,7 +82,7 @@ def _residual(dilation: int) -> Callable[[mx.array], mx.array]:
     [_attention, _block, _level, lambda: _residual(1), lambda: _residual(5)],
     ids=["attention", "block", "level", "residual", "dilated residual"],
 )
-def test_pieces_change_nothing(
+def test_cutting_along_time_changes_nothing(
     pieces: Callable[[bool], None], make: Callable[[], Callable[[mx.array], mx.array]]
 ) -> None:
     function = make()
@@ -94,7 +94,7 @@ def test_pieces_change_nothing(
 
 
 @pytest.mark.parametrize("time", [1, 2, 6, 7, 8, 100])
-def test_ranges_make_up_the_whole(pieces: Callable[[bool], None], time: int) -> None:
+def test_ranges_cover_the_whole(pieces: Callable[[bool], None], time: int) -> None:
     pieces(True)
     x = mx.arange(time)[None, :, None]
     ranges: list[tuple[int, int]] = []
@@ -136,7 +136,7 @@ def test_windows_add_zeros_at_the_ends_only(
     np.testing.assert_array_equal(np.array(added), np.array(x + joined))
 
 
-def test_products_take_one_thread_and_then_what_they_took() -> None:
+def test_one_thread_restores_the_number_of_threads() -> None:
     if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     with pytest.raises(ZeroDivisionError), blas.one_thread():
@@ -145,7 +145,7 @@ def test_products_take_one_thread_and_then_what_they_took() -> None:
     assert _threads() == before
 
 
-def test_every_thread_of_the_process_may_ask_for_it() -> None:
+def test_one_thread_works_from_every_thread() -> None:
     if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")
     seen: list[int] = []
@@ -163,7 +163,7 @@ def test_every_thread_of_the_process_may_ask_for_it() -> None:
     assert _threads() == before
 
 
-def test_whoever_is_last_restores_the_threads() -> None:
+def test_the_last_to_leave_restores_the_threads() -> None:
     """Two models at work, one leaving before the other: each saw the other's one as what it was."""
     if not (before := _threads()):
         pytest.skip("no BLAS whose threads can be counted")

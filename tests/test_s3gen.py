@@ -236,7 +236,7 @@ class TestEncoder:
         expected = embed.norm(embed.linear(x)) * math.sqrt(WIDTH)
         np.testing.assert_allclose(np.array(embed(x)), np.array(expected), rtol=1e-6)
 
-    def test_hears_three_tokens_ahead_and_pads_left(self, network: TokenToMel) -> None:
+    def test_looks_three_tokens_ahead_and_pads_left(self, network: TokenToMel) -> None:
         silence_attention(network)
         speech = tokens(1, 16)
         other = mx.array(np.array(speech))
