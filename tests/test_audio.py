@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_audio_turbo.audio.files import check_samples, check_writable, load_audio, write_audio
+from mlx_audio_turbo.audio.files import (
+    check_samples,
+    check_writable,
+    encode_audio,
+    load_audio,
+    write_audio,
+    write_blocks,
+)
 from mlx_audio_turbo.audio.loudness import normalize_loudness
 from mlx_audio_turbo.audio.mel import htk_filters, slaney_filters
 from mlx_audio_turbo.audio.resample import resample_sinc, resample_soxr
@@ -23,7 +31,7 @@ from mlx_audio_turbo.encoders.features import (
     trim_silence,
     voice_mel,
 )
-from mlx_audio_turbo.errors import AudioError
+from mlx_audio_turbo.errors import AudioError, ExtraError
 
 from .measure.parity.rows import max_abs
 
@@ -332,6 +340,27 @@ def test_written_files_can_be_read(suffix: str, tmp_path: Path) -> None:
     if suffix.lower() in (".wav", ".flac"):
         assert info.subtype == "PCM_16"
         assert max_abs(load_audio(path, sample_rate=24_000), tone) < 1 / 32_768
+
+
+@pytest.mark.parametrize("suffix", [".aac", ".m4a", ".m4b", ".M4A"])
+def test_aac_can_be_written_and_read(suffix: str, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    tone = (0.3 * np.sin(2 * np.pi * 300 * np.arange(151_234) / 24_000)).astype(np.float32)
+    path = write_blocks(tmp_path / f"out{suffix}", [tone[:100], tone[100:]], 24_000)
+    assert [file.name for file in tmp_path.iterdir()] == [f"out{suffix}"]
+    read = load_audio(path, sample_rate=24_000)
+    assert abs(len(read) - len(tone)) < 4096
+    spectrum = np.abs(np.fft.rfft(read[:120_000] * np.hanning(120_000)))
+    assert abs(np.argmax(spectrum) / 5 - 300) < 1
+    assert encode_audio(tone, 24_000, suffix.lower()[1:])
+
+
+def test_aac_without_pyav_names_the_extra_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ExtraError, match=r"mlx-audio-turbo\[codecs\]"):
+        check_writable(tmp_path / "out.m4a")
 
 
 def test_writing_replaces_whole_or_not_at_all(

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import AudioError
 from ..files.atomic import KeptElsewhere, check_place, replacing
 from ..files.paths import user_path
-from . import clip_quality, clip_reader, decoders
+from . import aac, clip_quality, clip_reader, decoders
 from .clip_channels import to_mono
 from .resample import resample_soxr
 
@@ -29,8 +29,11 @@ FORMATS = {
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
     "pcm": ("RAW", "PCM_16"),
+    "aac": ("ADTS", "AAC"),
+    "m4a": ("MP4", "AAC"),
+    "m4b": ("MP4", "AAC"),
 }
-"""By suffix, libsndfile's names; pcm is 16 bit little-endian without a header."""
+"""By suffix, libsndfile's names, and AAC; pcm is 16 bit little-endian without a header."""
 
 _BLOCK = 65_536
 
@@ -119,11 +122,14 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises:
         AudioError: an unknown suffix (see ``FORMATS``), or a place where no file of this name can
             be written.
+        ExtraError: AAC, and PyAV is not installed.
     """
     path = user_path(path)
     if path.suffix.lower().lstrip(".") not in FORMATS:
         known = ", ".join(f".{suffix}" for suffix in FORMATS)
         raise AudioError(f"{path} does not end like an audio file; use one of {known}")
+    if path.suffix.lower().lstrip(".") in aac.CONTAINERS:
+        aac.check_installed()
     with writing(path):
         check_place(path)
     return path
@@ -132,7 +138,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
 def write_audio(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> Path:
     """Write mono ``samples`` (samples,) whole or not at all; gives the path.
 
-    The suffix chooses wav or flac (16 bit), mp3, ogg (Vorbis), opus or pcm.
+    The suffix chooses wav or flac (16 bit), mp3, ogg (Vorbis), opus, pcm, or with PyAV (extra
+    ``codecs``) AAC: aac, m4a or m4b.
 
     Raises:
         AudioError: as for :func:`check_writable`, or the writing fails.
@@ -211,18 +218,29 @@ def _encode(
 ) -> None:
     import soundfile
 
+    if suffix in aac.CONTAINERS:
+        with (
+            open(file, "r+b", closefd=False) if isinstance(file, int) else nullcontext(file) as out
+        ):
+            aac.encode(out, suffix, _finite(blocks), sample_rate)
+        return
     container, encoding = FORMATS[suffix]
     endian = "LITTLE" if suffix == "pcm" else None
     with soundfile.SoundFile(
         file, "w", sample_rate, 1, encoding, endian, container, closefd=False
     ) as out:
-        for block in blocks:
-            check_finite(block)
+        for block in _finite(blocks):
             # In pieces, because libsndfile's Vorbis encoder overflows its stack on a long array.
             for start in range(0, block.shape[0], _BLOCK):
                 piece = block[start : start + _BLOCK]
                 # libsndfile rounds floats otherwise for FLAC than for WAV.
                 out.write(to_int16(piece) if encoding == "PCM_16" else piece)
+
+
+def _finite(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        check_finite(block)
+        yield block
 
 
 @contextmanager
