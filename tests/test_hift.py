@@ -36,7 +36,7 @@ def network() -> HiFTGenerator:
 
 
 def drawn(config: HiFTConfig) -> HiFTGenerator:
-    """Weights at which every branch is noise_part and the samples do not clip."""
+    """Weights at which every branch matters and the samples do not clip."""
     network = HiFTGenerator(config)
     weights: list[tuple[str, mx.array]] = []
     for i, (name, array) in enumerate(tree_flatten(network.parameters())):

@@ -11,7 +11,7 @@ import numpy as np
 from mlx_audio_turbo.hift.source import phase_offsets
 from mlx_audio_turbo.presets import ORIGINAL_S3GEN
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from ..rows import Row, relative, snr
 from . import hift, s3gen
 from .context import Context
@@ -45,7 +45,7 @@ def rows(context: Context) -> Iterator[Row]:
     yield Row("original", "ten steps with guidance: mel, relative", figure, 1e-5)
 
     vocoder = hift.build(context)
-    phases, noise = map(mx.array, draws(context, theirs.shape[1]))
+    phases, noise = map(mx.array, random_numbers(context, theirs.shape[1]))
     f0 = np.array(vocoder.f0(mel))
     offsets = phase_offsets(
         f0,

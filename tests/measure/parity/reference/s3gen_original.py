@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..inputs_hift import draws
+from ..inputs_hift import random_numbers
 from . import hift, s3gen
 from .context import Context
 
@@ -27,7 +27,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
         noise=context.random(1, frames, mels, seed=602),
         meanflow=False,
     )
-    phases, noise = draws(context, frames - known)
+    phases, noise = random_numbers(context, frames - known)
     audio, _ = hift.inference(
         hift.build(context), torch.from_numpy(mel).transpose(1, 2), phases, noise
     )
