@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import OptionError, TextError
 from ..files.paths import user_path
-from .file_kinds import kind_of
+from ..text.plain_text import decode
 
 TAGS = (
     *("[laugh]", "[chuckle]", "[sigh]", "[gasp]", "[cough]", "[clear throat]", "[sniff]"),
@@ -34,14 +34,14 @@ def read_text(args: argparse.Namespace) -> str:
     """
     check_one(args)
     if "-" in (args.words, args.file):
-        return _decode(sys.stdin.buffer.read(), "standard input")
+        return decode(sys.stdin.buffer.read(), "standard input")
     if args.file is None:
         return _from_command_line(args.words if args.text is None else args.text)
     path = user_path(args.file)
     try:
         if path.is_dir():
             raise TextError(f"{path} is a folder; give a text file")
-        return _decode(path.read_bytes(), str(path))
+        return decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise TextError(f"no text file at {path}; check the path") from None
     except OSError as error:
@@ -62,7 +62,7 @@ class Line:
         Raises:
             TextError: it is no text.
         """
-        return _decode(self.content, "it").strip()
+        return decode(self.content, "it").strip()
 
 
 def read_lines(args: argparse.Namespace) -> Iterator[Line]:
@@ -93,14 +93,3 @@ def _from_command_line(text: str) -> str:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:
         return text
-
-
-def _decode(content: bytes, name: str) -> str:
-    if kind := kind_of(content):
-        raise TextError(f"{name} is {kind}, not plain text; save it as plain text (UTF-8)")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{name} is not UTF-8 text (at byte {error.start}); save it as UTF-8"
-        ) from None
