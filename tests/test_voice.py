@@ -10,6 +10,11 @@ import pytest
 from safetensors import safe_open
 
 from mlx_audio_turbo import Voice, VoiceError
+from mlx_audio_turbo.audio.files import load_audio
+from mlx_audio_turbo.encoders.reference_clip import encode, encode_s3gen_prompt
+from mlx_audio_turbo.loading.folder import load
+
+from .conftest import CLIP
 
 
 def test_round_trip(voice: Voice, tmp_path: Path) -> None:
@@ -88,3 +93,34 @@ def test_a_failed_save_leaves_no_file(voice: Voice, tmp_path: Path) -> None:
     with pytest.raises(VoiceError, match="cannot write"):
         voice.save(tmp_path / "absent" / "v.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_s3gens_half_can_be_encoded_alone(tiny_folder: Path) -> None:
+    """Voice conversion needs neither T3's prompt nor the voice encoder."""
+    samples = load_audio(CLIP, sample_rate=24_000)
+    loaded = load(tiny_folder)
+    networks, config = loaded.networks, loaded.config.reference_clip
+    listeners = {
+        "s3_tokenizer": networks.s3tokenizer,
+        "speaker_encoder": networks.s3gen.speaker_encoder,
+    }
+    voice = encode(
+        samples,
+        **listeners,
+        voice_encoder=networks.ve,
+        config=config,
+        prompt_tokens=loaded.config.t3.prompt_tokens,
+        normalize=False,
+        family="x",
+    )
+    prompt = encode_s3gen_prompt(samples, **listeners, seconds=config.s3gen_prompt_seconds)
+    np.testing.assert_array_equal(prompt.tokens, voice.s3gen_prompt_tokens)
+    np.testing.assert_array_equal(prompt.mel, voice.s3gen_prompt_mel)
+    np.testing.assert_array_equal(prompt.x_vector, voice.x_vector)
+
+
+def test_tokens_are_whole_numbers_of_the_codebook(voice: Voice) -> None:
+    """A cast would make tokens of any number."""
+    for tokens in (np.array([1.5]), np.array([2**32 + 5]), np.array([-1]), np.array([6561])):
+        with pytest.raises(VoiceError, match="no speech tokens"):
+            dataclasses.replace(voice, t3_prompt_tokens=tokens)
