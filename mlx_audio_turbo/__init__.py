@@ -28,6 +28,10 @@ if TYPE_CHECKING:
         TurboError,
         VoiceError,
     )
+    from .models.chatterbox import Chatterbox
+    from .models.load import load_model
+    from .models.multilingual import ChatterboxMultilingual
+    from .models.one_line import speak
     from .models.turbo import ChatterboxTurbo
     from .models.voice_conversion import VoiceConverter
     from .options import ChunkOptions, PauseOptions, TrimOptions, WatchdogOptions
@@ -51,6 +55,10 @@ _MODULES = {
         "TurboError",
         "VoiceError",
     ),
+    "models.chatterbox": ("Chatterbox",),
+    "models.multilingual": ("ChatterboxMultilingual",),
+    "models.load": ("load_model",),
+    "models.one_line": ("speak",),
     "models.turbo": ("ChatterboxTurbo",),
     "models.voice_conversion": ("VoiceConverter",),
     "options": ("ChunkOptions", "PauseOptions", "TrimOptions", "WatchdogOptions"),
@@ -66,6 +74,8 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "AudioChunk",
     "AudioError",
+    "Chatterbox",
+    "ChatterboxMultilingual",
     "ChatterboxTurbo",
     "ChunkOptions",
     "DownloadError",
@@ -88,6 +98,8 @@ __all__ = [
     "WatchdogOptions",
     "__version__",
     "compare",
+    "load_model",
+    "speak",
     "split_text",
     "write_blocks",
 ]

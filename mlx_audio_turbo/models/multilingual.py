@@ -1,0 +1,97 @@
+"""The multilingual Chatterbox: the original's networks, 23 languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from typing_extensions import Unpack
+
+from ..options import ChunkOptions, MultilingualBatchOptions, MultilingualStreamOptions
+from ..presets import MULTILINGUAL_TYPE, PUBLISHED
+from ..speech import AudioChunk, Speech
+from ..voice import Voice
+from .base import Model
+
+
+class ChatterboxMultilingual(Model):
+    """The multilingual Chatterbox. See :class:`Model` for what all models share.
+
+    The keyword options of each call are those of :class:`Chatterbox` and ``language``, a code of
+    two letters such as ``fr``. A clip in another language than the text carries its accent over;
+    ``cfg_weight=0`` reduces that.
+    """
+
+    MODEL_TYPE = MULTILINGUAL_TYPE
+    DEFAULT = PUBLISHED["multilingual"]
+
+    def generate(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        ref_audio: str | Path | np.ndarray | None = None,
+        sample_rate: int | None = None,
+        normalize_loudness: bool = True,
+        watermark: bool = False,
+        **options: Unpack[MultilingualBatchOptions],
+    ) -> Speech:
+        """Speak ``text`` of any length.
+
+        The arguments and errors are those of :meth:`ChatterboxTurbo.generate`, with the options of
+        this model.
+        """
+        return self._speaking.whole(
+            text,
+            lambda: self._voice(voice, ref_audio, sample_rate, normalize_loudness),
+            watermark=watermark,
+            options=self._options(MultilingualBatchOptions, options),
+        )
+
+    def stream(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        ref_audio: str | Path | np.ndarray | None = None,
+        sample_rate: int | None = None,
+        normalize_loudness: bool = True,
+        **options: Unpack[MultilingualStreamOptions],
+    ) -> Iterator[AudioChunk]:
+        """Speak ``text`` and give the audio in chunks; see :meth:`ChatterboxTurbo.stream`."""
+        values = self._options(MultilingualStreamOptions, options)
+        values["chunks"] = values["chunks"] or ChunkOptions()
+        return self._speaking.chunks(
+            text, lambda: self._voice(voice, ref_audio, sample_rate, normalize_loudness), values
+        )
+
+    def generate_batch(
+        self,
+        texts: Sequence[str],
+        *,
+        voice: Voice | None = None,
+        voices: Sequence[Voice] | None = None,
+        **options: Unpack[MultilingualBatchOptions],
+    ) -> Iterator[Speech]:
+        """Speak many texts together; see :meth:`ChatterboxTurbo.generate_batch`."""
+        options.setdefault("batch_size", 8)
+        return self._speaking.batch(
+            texts, voice, voices, self._voice, self._options(MultilingualBatchOptions, options)
+        )
+
+    def generate_parts(
+        self,
+        text: str,
+        *,
+        voice: Voice | None = None,
+        first: int = 0,
+        **options: Unpack[MultilingualBatchOptions],
+    ) -> Iterator[Speech]:
+        """Speak ``text`` part by part; see :meth:`ChatterboxTurbo.generate_parts`."""
+        return self._speaking.parts(
+            text,
+            lambda: self._voice(voice),
+            first=first,
+            options=self._options(MultilingualBatchOptions, options),
+        )
