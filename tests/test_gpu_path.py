@@ -210,6 +210,17 @@ def test_pins_of_two_devices_take_turns(monkeypatch: pytest.MonkeyPatch) -> None
     assert chosen == ["first", "first", "first", "second", "first"]
 
 
+def test_a_device_that_the_application_sets_meanwhile_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen: list[object] = ["first"]
+    monkeypatch.setattr(mx, "default_device", lambda: chosen[-1])
+    monkeypatch.setattr(mx, "set_default_device", chosen.append)
+    with ops.pinned("first"):  # type: ignore[arg-type]
+        chosen.append("the application's")
+    assert chosen[-1] == "the application's"
+
+
 def test_switch_and_defaults_of_mlx_come_from_the_environment() -> None:
     code = (
         "import os; from mlx_audio_turbo.ops import device, on_gpu; print(on_gpu(), "

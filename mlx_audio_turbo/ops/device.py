@@ -63,7 +63,8 @@ def pinned(device: mx.Device) -> Iterator[None]:
         _own.device = before
         with _pins:
             _pinned.remove(device)
-            if not _pinned:
+            # Unless the application has chosen another meanwhile.
+            if not _pinned and mx.default_device() == device:
                 mx.set_default_device(_default[0])
             _pins.notify_all()
 
