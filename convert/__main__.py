@@ -17,8 +17,7 @@ from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
 from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.voice import Voice
 
-from . import builtin_voice as voices
-from . import card, compare, folder, published, source, verify
+from . import builtin_voice, card, compare, folder, published, source, verify
 from .synthetic import checkpoint as synthetic
 from .synthetic import tiny
 from .third_party import build as third_party
@@ -174,7 +173,7 @@ def _build(args: argparse.Namespace) -> None:
     if not args.quantize and (args.bits or args.group_size):
         raise OptionError("--bits and --group-size change nothing without --quantize; add it")
     if args.include_voice:
-        print(voices.WARNING, file=sys.stderr)
+        print(builtin_voice.WARNING, file=sys.stderr)
     place = args.source or args.model or "turbo"
     if other := recognise(user_path(place)):
         if args.quantize or args.no_s3tokenizer:

@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Give an empty temporary sibling to fill; at the end it takes the name ``path``.
 
     On any error the sibling is removed and ``path`` stays as it was. A process that is killed
-    leaves at most a hidden sibling, which the next call beside it sweeps away: a lock tells the
-    dead from those at work.
+    leaves at most a hidden sibling, which the next call in the same place removes: it holds no
+    lock any more.
 
     Raises:
         ModelFolderError: ``path`` exists and not ``force``, or its place cannot be written.
@@ -59,7 +59,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def sweep(place: Path) -> None:
-    """Remove what processes that were killed have left half-made in the folder ``place``."""
+    """Remove the unfinished folders that killed processes left in ``place``."""
     for leftover in place.iterdir():
         if not _LEFTOVER.fullmatch(leftover.name):
             continue
@@ -80,11 +80,11 @@ def _locked_sibling(path: Path) -> tuple[Path, int]:
         try:
             return partial, _lock(partial)
         except (BlockingIOError, FileNotFoundError):
-            continue  # a sweep of another process came between the two
+            continue  # another process removed it between the two calls
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 raise
-            # A file system without locks: nothing is ever swept there.
+            # A file system without locks: nothing is removed there.
             return partial, os.open(partial, os.O_RDONLY)
 
 
@@ -106,7 +106,7 @@ def _lock(folder: Path) -> int:
 
 
 def _flush(folder: Path, *, inside: bool = True) -> None:
-    """Have the disk hold ``folder`` before its name says that it is whole."""
+    """Write ``folder`` to the disk before it gets its name."""
     for path in (*(folder.iterdir() if inside else ()), folder):
         handle = os.open(path, os.O_RDONLY)
         try:

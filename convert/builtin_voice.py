@@ -18,7 +18,7 @@ TARGET = "conds.safetensors"
 _AGAIN = "download it again"
 
 WARNING = (
-    "The built-in voice is somebody's, and its publisher does not say whose: nothing shows that "
+    "The built-in voice is a person's whom its publisher does not name: nothing shows that "
     "the speaker agreed. Do not publish speech or folders made with it."
 )
 

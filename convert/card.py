@@ -13,7 +13,7 @@ import numpy as np
 
 from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO_TYPE
 
-from . import builtin_voice as voices
+from . import builtin_voice
 from .published import MODELS
 from .safetensors_writer import Reader
 
@@ -191,7 +191,7 @@ model.generate("{example.text}", voice=voice{example.options}).save("hello.wav")
         f"A voice comes from a **reference clip**: {f'more than {least:g} seconds, ' * (least > 0)}"
         "best 10 to 15 seconds, of one person who speaks clearly."
     )
-    if not (folder / voices.TARGET).is_file():
+    if not (folder / builtin_voice.TARGET).is_file():
         clip += " None is built in, so without one there is no speech."
     return (
         code.format(
@@ -247,6 +247,8 @@ def _responsibility(folder: Path) -> str:
         "watermark; here `--watermark` does.",
         "Weights and code are under the MIT licence; the model is Resemble AI's.",
     ]
-    if (folder / voices.TARGET).is_file():
-        lines.insert(2, f"**`{voices.TARGET}` holds a built-in voice.** {voices.WARNING}")
+    if (folder / builtin_voice.TARGET).is_file():
+        lines.insert(
+            2, f"**`{builtin_voice.TARGET}` holds a built-in voice.** {builtin_voice.WARNING}"
+        )
     return "\n\n".join(lines)

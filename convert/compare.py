@@ -1,7 +1,7 @@
 """What fewer bits change in T3: the same tokens through each folder, against the first.
 
-The tokens are drawn from the first folder's model, so that they are what it would say. Every model
-then gets them as they are (teacher forcing), and its logits are compared at each place.
+The tokens are sampled from the first folder's model. Every model then gets them (teacher forcing),
+and its logits are compared at each position.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
 from mlx_audio_turbo.voice import Voice
 
 from . import card
-from .synthetic import voice as stand_ins
+from .synthetic import voice as made_up
 
 TEXTS = (
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",
@@ -39,10 +39,10 @@ class Row:
     """A folder against the first.
 
     bytes: of its weights, and of those without the S3 tokenizer.
-    agreement: share of places where both find the same token likeliest.
+    agreement: share of positions where the likeliest token is the same.
     divergence: mean of KL(first ‖ this) in nats.
     drop: mean of log p of the spoken token, first minus this, in nats.
-    places: how many tokens these are means over.
+    places: number of tokens of these means.
     """
 
     name: str
@@ -62,7 +62,7 @@ def compare(
     """Yield a row for each folder, the first against itself.
 
     Args:
-        voice: who speaks; by default nobody's, of random numbers.
+        voice: who speaks; by default a voice of random numbers.
         tokens: how many for each text.
 
     Raises:
@@ -76,7 +76,7 @@ def compare(
         loaded = load(folder)
         if not forced:
             family = loaded.family
-            voice = voice or stand_ins.voice(loaded.config, family=family)
+            voice = voice or made_up.voice(loaded.config, family=family)
             keys = mx.random.split(mx.random.key(seed), len(TEXTS))
             forced = [
                 _draw(loaded, text, voice, key, tokens)

@@ -1,6 +1,6 @@
-"""The one function that the run time calls: a model folder for whatever names a model.
+"""The one function that the run time calls: a model folder for a name or checkpoint.
 
-A folder that is finished never comes here. What is imported depends on what must be made.
+Finished folders are loaded without it. What is imported depends on what must be made.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ from mlx_audio_turbo.config import Quantization, to_json
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.presets import MULTILINGUAL_TYPE
 
-from . import builtin_voice as voices
-from . import card, quantize
+from . import builtin_voice, card, quantize
 from .atomic_folder import new_folder
 from .safetensors_writer import DTYPES, Tensor, to_bfloat16, write
 from .source import Source
@@ -84,8 +83,10 @@ def convert(
             multilingual=source.model_type == MULTILINGUAL_TYPE,
         )
         if include_voice:
-            voice = source.folder / voices.SOURCE
-            voices.convert_voice(voice, folder / voices.TARGET, remedy=source.remedy(voice.name))
+            voice = source.folder / builtin_voice.SOURCE
+            builtin_voice.convert_voice(
+                voice, folder / builtin_voice.TARGET, remedy=source.remedy(voice.name)
+            )
         card.write(folder, errors=errors)
     return output
 

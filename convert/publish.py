@@ -10,13 +10,12 @@ from typing import Any
 from mlx_audio_turbo.errors import DownloadError, ModelFolderError
 from mlx_audio_turbo.loading import hub
 
-from . import builtin_voice as voices
-from . import card
+from . import builtin_voice, card
 from .safetensors_writer import Reader
 from .tokenizer import CANGJIE_FILE, LEGACY_FILES
 
 REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", card.FILE)
-FILES = (*REQUIRED, *LEGACY_FILES, CANGJIE_FILE, voices.TARGET)
+FILES = (*REQUIRED, *LEGACY_FILES, CANGJIE_FILE, builtin_voice.TARGET)
 """All that is ever uploaded."""
 
 
@@ -90,6 +89,6 @@ def _summary(folder: Path, repository: str, files: list[Path], *, private: bool)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     if not config.get("source", {}).get("trained", True):
         lines.append("The weights are random, not trained.")
-    if (folder / voices.TARGET).is_file():
-        lines.append(voices.WARNING)
+    if (folder / builtin_voice.TARGET).is_file():
+        lines.append(builtin_voice.WARNING)
     return "\n".join(lines)

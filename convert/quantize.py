@@ -1,8 +1,8 @@
 """Weights in 4, 6 or 8 bits: T3's transformer layers, and nothing else.
 
 Speech and text embeddings, heads, positions, norms, conditioning, both speaker networks, the S3
-tokenizer, the flow and the vocoder stay as they are: logits pick the tokens, errors in the flow
-compound, and the vocoder is heard.
+tokenizer, the flow and the vocoder stay as they are: errors there change the tokens, add up over
+the steps of the flow, or are audible directly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlx_audio_turbo.loading.weights import CODES, is_code
 from .safetensors_writer import Tensor, from_bfloat16, to_bfloat16
 
 PARTS = ("weight", "scales", "biases")
-"""What a quantised layer stores where a plain one stores its weight."""
+"""The tensors of a quantised layer in place of its weight."""
 
 
 def layers(config: ModelConfig, quantization: Quantization) -> tuple[str, ...]:
@@ -48,8 +48,8 @@ def layers(config: ModelConfig, quantization: Quantization) -> tuple[str, ...]:
 def quantize(weight: np.ndarray, quantization: Quantization, stored: str) -> list[np.ndarray]:
     """The parts of a (out, in) ``weight`` that is in the dtype ``stored``; bfloat16 as its bits.
 
-    It is what ``mlx.nn.quantize`` makes of the same layer. The CPU does it, so that a folder has
-    the same bytes wherever it was made.
+    The result is that of ``mlx.nn.quantize``. It is computed on the CPU, so that a folder has the
+    same bytes on every machine.
     """
     array = mx.array(weight)
     if stored == "BF16":
@@ -67,7 +67,7 @@ def quantize(weight: np.ndarray, quantization: Quantization, stored: str) -> lis
 
 
 def dequantize(parts: Sequence[np.ndarray], quantization: Quantization) -> np.ndarray:
-    """The (out, in) float32 weights that ``parts`` stand for; scales and biases as floats."""
+    """The (out, in) float32 weights of ``parts``; scales and biases as floats."""
     codes, scales, biases = parts
     weight = mx.dequantize(
         mx.array(codes),

@@ -124,8 +124,8 @@ def _again(path: Path) -> str:
 def _copy_tokenizer(source: Path, target: Path) -> None:
     """Copy ``tokenizer.json``, its added tokens in the order of their ids.
 
-    A loader numbers added tokens in the order of the file, whatever ids it gives them: in a file
-    in alphabetical order ``[laugh]`` would become ``[sigh]``.
+    A loader numbers added tokens in the order of the file, and not by the ids that it gives: in a
+    file in alphabetical order ``[laugh]`` would become ``[sigh]``.
     """
     values = _read(source, TOKENIZER_FILE)
     added = values.get("added_tokens", [])
@@ -141,7 +141,7 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def _check_id(tokenizer: Tokenizer, content: str, wanted: int, source: Path) -> None:
-    # A new token gets the first free id, whatever id its file gives it.
+    # A new token gets the first free id, not that of its file.
     if tokenizer.token_to_id(content) != wanted:
         raise ModelFolderError(
             f"{content} has id {wanted} in {source} but would get "

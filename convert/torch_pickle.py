@@ -118,7 +118,7 @@ def _check_program(program: bytes) -> None:
                 if "TUPLE" in before:
                     tuples.add(slot)
             if opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples:
-                # nested over and over, such a tuple takes for ever to hash
+                # tuples nested in this way take exponential time to hash
                 raise _Refused("it uses a tuple twice")
             before = opcode.name
         # follows the stack: nothing may be left on it, nothing taken from below it

@@ -1,7 +1,7 @@
 """Whether a model folder is what its checkpoint makes: every file, number and tensor.
 
-Each check gives what it found and the faults, which name the tensor; none stops at the first, and
-only those that need what an earlier one found broken are left out.
+Each check reports what it found and the faults, which name the tensor. No check stops at the first
+fault; a check that depends on a part found broken is left out.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from mlx_audio_turbo.errors import ModelFolderError, TurboError
 from mlx_audio_turbo.options import RUN_OPTIONS
 from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, PUBLISHED, TURBO
 
-from . import builtin_voice as voices
-from . import card, quantize, tokenizer
+from . import builtin_voice, card, quantize, tokenizer
 from . import folder as folders
 from .safetensors_writer import Reader, Tensor
 from .source import Source
 from .source_tensors import SourceTensors, is_finite
-from .synthetic import voice as stand_ins
+from .synthetic import voice as made_up
 
 SENTENCES = (
     "Oh, that's hilarious! [chuckle] Um anyway, we do have a new model in store.",
@@ -55,7 +54,7 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
     check, config = _config(folder, source)
     yield check
     yield _tokenizer(folder, source)
-    if (folder / voices.TARGET).exists():
+    if (folder / builtin_voice.TARGET).exists():
         yield _voice(folder, source)
     if config is None:
         return
@@ -302,9 +301,9 @@ def _voice(folder: Path, source: Source) -> Check:
     check = Check("voice")
     try:
         with tempfile.TemporaryDirectory() as place:
-            path = Path(place) / voices.TARGET
-            voices.convert_voice(source.folder / voices.SOURCE, path)
-            found, wanted = Reader(folder / voices.TARGET), Reader(path)
+            path = Path(place) / builtin_voice.TARGET
+            builtin_voice.convert_voice(source.folder / builtin_voice.SOURCE, path)
+            found, wanted = Reader(folder / builtin_voice.TARGET), Reader(path)
             for name in sorted({*found.tensors, *wanted.tensors}):
                 if found.tensors.get(name) != wanted.tensors.get(name):
                     check.faults.append(f"{name} is {found.tensors.get(name)}")
@@ -336,9 +335,9 @@ def _speech(folder: Path, config: Mapping[str, Any]) -> Check:
     try:
         model = _model_class(str(config["model_type"])).from_pretrained(folder)
         if config.get("missing"):
-            voice = stand_ins.voice(model.config, family=config["family"])
+            voice = made_up.voice(model.config, family=config["family"])
         else:
-            voice = model.encode_voice(stand_ins.clip(), sample_rate=24_000)
+            voice = model.encode_voice(made_up.clip(), sample_rate=24_000)
         speech = model.generate("Hello there.", voice=voice, seed=0, max_tokens=25)
     except TurboError as error:
         check.faults.append(str(error))

@@ -1,10 +1,10 @@
-"""Random weights for the F0 predictor that give voiced and unvoiced stretches whatever the mel.
+"""Random weights for the F0 predictor that give voiced and unvoiced stretches for any mel.
 
 Plain random weights put F0 near 0.02 Hz, so that the harmonic source never runs. Here F0 is 2 Hz
 plus a weighted sum of (feature + 1): exactly 2 Hz, clearly unvoiced, where every feature of the
 last convolution lies on ELU's floor of -1. A few equal gate channels in the convolution before it
-drive all features there or leave them alone; they see the derivative in time of the features below,
-so that they are balanced between the two at any level of the mel. Elsewhere F0 is 115 +- 42 Hz.
+drive all features to that floor or leave them alone. Their input is the derivative in time of the
+features below, so that both cases occur at any level of the mel. Elsewhere F0 is 115 +- 42 Hz.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 Normal = Callable[..., np.ndarray]
-"""(what, *shape) to float64 values of mean 0 and deviation 1; ``what`` tells draws apart."""
+"""(what, *shape) to float64 values of mean 0 and deviation 1; each ``what`` has its own values."""
 
 GATES = 8
 _RISE = 150 / 3.8
@@ -53,7 +53,7 @@ def _shape_direction(values: np.ndarray, layer: int, normal: Normal) -> None:
         values *= 0.6
         values += 0.8 * normal("level", *values.shape[:2], 1)
     if layer == 0:
-        # deaf to the mel's mean level
+        # independent of the mel's mean level
         values -= values.mean(axis=1, keepdims=True)
     if layer == 3:
         derivative = normal("gate", inputs)

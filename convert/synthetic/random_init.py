@@ -119,7 +119,7 @@ def _fixed(name: str, tensor: Tensor) -> np.ndarray | None:
 
 
 def draw(name: str, tensor: Tensor, *, seed: int, kind: str = T3Config.kind) -> np.ndarray:
-    """The tensor ``name`` of the upstream files, as the checkpoint of ``seed`` holds it.
+    """The tensor ``name`` of the upstream files in the checkpoint of ``seed``.
 
     Args:
         kind: of the model's T3.
@@ -157,7 +157,7 @@ def _pass_t_on(mixer: np.ndarray) -> None:
 
 
 def _let_speech_end(bias: np.ndarray) -> None:
-    # the stop token comes up after some tens of tokens, whatever was said before
+    # the stop token is sampled after some tens of tokens, independently of those before
     bias[STOP_SPEECH] += 9
 
 
@@ -174,7 +174,7 @@ def _raise(bias: np.ndarray) -> None:
 
 
 def _keep_one_open(squeeze: np.ndarray) -> None:
-    # it reads means of what ReLU lets through: this row stays above zero, and no gate is idle
+    # its input is means after ReLU, so this row stays positive and no gate is idle
     np.abs(squeeze[0], out=squeeze[0])
 
 

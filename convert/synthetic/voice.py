@@ -1,4 +1,4 @@
-"""A clip and a voice made of numbers, where a check wants one and no person's should be used."""
+"""A clip and a voice made of random numbers, for checks that should use no person's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clip(*, seconds: float = 6.0, seed: int = 0) -> np.ndarray:
 
 
 def voice(config: ModelConfig, *, family: str, seed: int = 0) -> Voice:
-    """Nobody's voice: random tokens, and the rest as it is distributed in real ones."""
+    """A voice of random tokens, with the other values distributed as in real ones."""
     random = np.random.default_rng(seed)
     speaker = np.abs(random.standard_normal(config.t3.speaker_embedding))
     tokens = random.integers(0, SPEECH_CODES, 100)

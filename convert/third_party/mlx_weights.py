@@ -18,14 +18,14 @@ from mlx_audio_turbo.errors import ModelFolderError
 from ..safetensors_writer import Reader
 
 ROWS = 2048
-"""Expanded at once, to hold the memory down."""
+"""Rows that are expanded at once, to limit memory."""
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
     """Numbers (rows, n) of ``bits`` bits out of (rows, n * bits / 32) uint32.
 
-    They follow one another from the lowest bit of the lowest byte, whatever words they straddle:
-    eight of them are ``bits`` bytes.
+    They are contiguous from the lowest bit of the lowest byte, across words: eight of them are
+    ``bits`` bytes.
     """
     eights = np.ascontiguousarray(packed).view(np.uint8).reshape(len(packed), -1, bits)
     numbers = np.zeros(eights.shape[:2], np.uint64)
@@ -40,7 +40,7 @@ class Weights:
     """Tensors by name, read one at a time.
 
     Raises:
-        ModelFolderError: a file is damaged, a name stands in two of them, or a quantised layer is
+        ModelFolderError: a file is damaged, a name is in two of them, or a quantised layer is
             of a kind that is not known.
     """
 
@@ -72,7 +72,7 @@ class Weights:
 
     @property
     def names(self) -> list[str]:
-        """Every tensor, a quantised layer's three as the one weight that they stand for."""
+        """Every tensor, a quantised layer's three as one weight."""
         hidden = {f"{layer}.{leaf}" for layer in self.quantised for leaf in ("scales", "biases")}
         return [name for name in self._readers if name not in hidden]
 

@@ -30,7 +30,7 @@ from mlx_audio_turbo_convert.third_party import s3_tokenizer
 from mlx_audio_turbo_convert.third_party.mlx_weights import unpack
 
 from .conftest import CLIP
-from .foreign_layouts import write_a, write_b, write_s3_tokenizer
+from .third_party_layouts import write_a, write_b, write_s3_tokenizer
 
 TEXT = "Hello there. [laugh]"
 FOLDED = ("s3gen.mel2wav.", "s3gen.speaker_encoder.")
