@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx_audio_turbo
 
-from ..errors import OptionError
+from ..errors import ModelFolderError, OptionError
 from ..options import RUN_OPTIONS, PauseOptions, TrimOptions, resolve
 from ..options.definition import Definition, definitions
 
@@ -111,13 +110,14 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def model_class(folder: Path) -> type[ChatterboxTurbo]:
-    """The class that loads a model folder, by the ``model_type`` in its ``config.json``."""
+    """The class that loads a model folder."""
+    from ..models import load
+    from ..models.turbo import ChatterboxTurbo
+
     try:
-        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-    except (OSError, ValueError, LookupError, TypeError):
-        kind = None  # loading says what is wrong
-    classes = [getattr(mlx_audio_turbo, name) for name in models()]
-    return next((each for each in classes if kind == each.MODEL_TYPE), classes[0])
+        return cast("type[ChatterboxTurbo]", load.model_class(folder))
+    except ModelFolderError:
+        return ChatterboxTurbo  # its loading says what is wrong with the folder
 
 
 def all_options(

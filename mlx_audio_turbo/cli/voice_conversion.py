@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _convert(args: argparse.Namespace, terminal: Terminal) -> None:
     )
 
 
-def _plot(path: os.PathLike[str], blocks: list[np.ndarray], tokens: np.ndarray, seed: int) -> None:
+def _plot(path: Path, blocks: list[np.ndarray], tokens: np.ndarray, seed: int) -> None:
     from .. import plotting
     from ..config import SAMPLE_RATE, TOKENS_PER_SECOND
     from ..speech import Speech
