@@ -214,6 +214,34 @@ def test_streamed_to_a_file(
     assert told["first_audio"] > 0
 
 
+def test_a_stream_tells_tokens_segments_and_notes(
+    tmp_path: Path, tiny_folder: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = speak(tmp_path, kept, "--stream", "--json", "--quiet", text=LONG[:700])
+    assert tts.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["segments"] == len(split_text(LONG[:700])) > 1
+    assert told["tokens"] == 12 * told["segments"]
+    assert all("limit of 12 tokens" in note for note in told["notes"])
+    assert len(told["notes"]) == told["segments"]
+
+
+def test_an_option_of_another_model_is_refused_by_its_name(
+    tmp_path: Path,
+    tiny_folder: Path,
+    kept: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All models' options are offered; the folder says which model it is."""
+    monkeypatch.setattr("mlx_audio_turbo.__all__", ["ChatterboxTurbo", "Chatterbox"])
+    for option in ("exaggeration", "cfg_weight", "min_p"):
+        assert tts.main(speak(tmp_path, kept, f"--{option}", "0.5")) == 2
+        err = capsys.readouterr().err
+        assert f"{option} is not an option here" in err and "Chatterbox" in err
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_json(
     tmp_path: Path, tiny_folder: Path, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
