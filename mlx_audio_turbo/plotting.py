@@ -1,4 +1,4 @@
-"""Speech to look at: waveform, mel spectrogram, F0 and tokens, and two beside each other.
+"""Figures of speech: waveform, mel spectrogram, F0 and tokens, for several utterances.
 
 Dimensions: N samples, T frames of 20 ms, M mels, K tokens.
 """
@@ -35,7 +35,7 @@ IMAGES = (".png", ".svg", ".pdf", ".jpg")
 
 
 class Drawable(Protocol):
-    """What is drawn of a ``Speech``."""
+    """The parts of a ``Speech`` that are drawn."""
 
     @property
     def audio(self) -> np.ndarray: ...
@@ -54,7 +54,7 @@ class Drawable(Protocol):
 def compare(
     *speeches: Drawable, labels: Sequence[str] = (), path: str | Path | None = None
 ) -> Figure:
-    """A column for each speech, on common scales; in a notebook the figure shows itself.
+    """A column for each speech, on common scales; a notebook displays the figure.
 
     Args:
         labels: a title for each; by default its text.
@@ -92,7 +92,7 @@ def compare(
 
 
 def check_installed() -> None:
-    """Find out before long work whether matplotlib is there.
+    """Check before long work that matplotlib is installed.
 
     Raises:
         ExtraError: it is not.
@@ -106,7 +106,7 @@ def check_installed() -> None:
 
 
 def check_image(path: str | Path) -> Path:
-    """Find out before long work whether an image could be written there; gives the path.
+    """Check before long work that an image can be written at ``path``; returns the path.
 
     Raises:
         AudioError: another suffix than png, svg, pdf and jpg, or a place where no file of this
@@ -128,7 +128,7 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     class SpeechFigure(Figure):
-        """A notebook would print a figure that pyplot did not make as a line of text."""
+        """A figure that notebooks display; they know pyplot's only."""
 
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What the model gives back."""
+"""The results of a model: speech, and chunks of a stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PLAIN_SECONDS = 60
-"""A notebook keeps what it plays inside itself: longer speech goes in as mp3."""
+"""A notebook stores the audio that it plays: longer speech is embedded as mp3."""
 
 
 @dataclass(frozen=True, eq=False)

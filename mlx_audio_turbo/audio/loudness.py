@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 _BLOCK_SECONDS = 0.4
-"""The shortest stretch whose loudness is defined."""
+"""The shortest audio with a defined loudness."""
 
 
 def normalize_loudness(samples: np.ndarray, sample_rate: int, *, target: float) -> np.ndarray:
     """Scale float32 ``samples`` (N,) so that their integrated loudness is ``target`` LUFS.
 
-    What has no loudness (silence, less than 0.4 s) is given back as it is.
+    Silence and audio shorter than 0.4 s have no loudness and are returned unchanged.
     """
     # Imports scipy, which takes longer than the measurement.
     import pyloudnorm

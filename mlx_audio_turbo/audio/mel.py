@@ -44,7 +44,7 @@ def slaney_filters(sample_rate: int, fft: int, mels: int, *, high: float) -> np.
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bins - left) / (centre - left)
     falling = (right - bins) / (right - centre)
-    # Two roundings to float32, as librosa has: the reference's filters are float32.
+    # Rounded to float32 twice, as in librosa, from which the reference has its filters.
     filters = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
     return _read_only((filters * (2 / (right - left))).astype(np.float32))
 
@@ -53,9 +53,8 @@ def slaney_filters(sample_rate: int, fft: int, mels: int, *, high: float) -> np.
 def htk_filters(sample_rate: int, fft: int, mels: int, *, low: float) -> np.ndarray:
     """``mels`` filters from ``low`` Hz to the Nyquist frequency; the last of fft // 2 + 1 is zero.
 
-    Equals the filters of torchaudio.compliance.kaldi, which makes them in float32. Its edges are
-    differences of large float32 numbers, so the weights are up to 1e-5 from exact ones, and each
-    step here rounds where it does.
+    Equals the filters of torchaudio.compliance.kaldi. Those are computed in float32 from
+    differences of large numbers, up to 1e-5 from exact ones, so each step here rounds as theirs.
     """
     single = np.float32
 

@@ -1,4 +1,4 @@
-"""Two resamplers, because the reference uses two and its networks tell them apart.
+"""The two resamplers of the reference; its networks are sensitive to the difference.
 
 Dimensions: N samples in, M samples out, P phases, K taps.
 """
@@ -38,7 +38,7 @@ def resample_sinc(samples: np.ndarray, source_rate: int, target_rate: int) -> np
     kernel, reach = _sinc_kernel(source, target)
     length = samples.shape[0]
     padded = np.pad(samples.astype(np.float64), (reach, reach + source))
-    # Every `source` samples the same P = target filters come round again.
+    # The same P = target filters repeat every `source` samples.
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[1])[::source]
     resampled = (windows @ kernel.T).reshape(-1)
     return resampled[: -(-target * length // source)].astype(np.float32)

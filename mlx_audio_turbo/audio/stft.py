@@ -1,7 +1,7 @@
 """Frames and short-time Fourier transforms, on the host.
 
-Features are taken once per clip and feed networks that react to the seventh digit, so they are
-computed in float64 and rounded to float32 once, at their end.
+Features are computed once per clip, and the networks are sensitive to their seventh digit. They are
+computed in float64 and rounded to float32 once, at the end.
 
 Dimensions: N samples, T frames, W window length, F bins (fft // 2 + 1).
 """
@@ -14,7 +14,7 @@ import numpy as np
 def hann(length: int, *, periodic: bool = True) -> np.ndarray:
     """The Hann window (W,), float64: one period of a raised cosine.
 
-    The periodic one, for spectral analysis, leaves out the last zero that the symmetric one has.
+    The periodic window, for spectral analysis, lacks the last zero of the symmetric one.
     """
     period = length if periodic else length - 1
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)

@@ -1,7 +1,7 @@
-"""Perth, the inaudible watermark that the reference puts on all it says.
+"""Perth, the inaudible watermark that the reference adds to all its output.
 
-It marks audio as made by a machine and survives mp3 and cutting. Here it is put on when asked for:
-``resemble-perth`` (extra ``watermark``) brings PyTorch, which nothing else of ours needs.
+It marks audio as synthetic and survives mp3 and cutting. Here it is added on request only, because
+``resemble-perth`` (extra ``watermark``) requires PyTorch, which nothing else here needs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..errors import AudioError, ExtraError
 from .files import load_audio
 
 SHORTEST = 0.1
-"""Seconds; shorter audio has no room for the mark."""
+"""Seconds; shorter audio cannot hold the mark."""
 
 
 def check_installed() -> None:
-    """Find out before long work whether the extra is there and works.
+    """Check before long work that the extra is installed and works.
 
     Raises:
         ExtraError: it is not, or does not.
@@ -47,9 +47,9 @@ def apply(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def detect(path: str | os.PathLike[str]) -> float:
-    """How sure it is that an audio file carries the watermark, 0 to 1.
+    """The confidence, 0 to 1, that an audio file has the watermark.
 
-    Of a file longer than a minute 30 s are heard.
+    Of a file longer than a minute 30 s are used.
 
     Raises:
         AudioError: the file cannot be read.

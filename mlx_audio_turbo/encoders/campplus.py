@@ -168,7 +168,7 @@ class Transition(nn.Module):
 
 
 class CAMPlus(nn.Module):
-    """Kaldi filter banks, their mean over time taken off, to a speaker embedding."""
+    """Kaldi filter banks less their mean over time, to a speaker embedding."""
 
     def __init__(self, config: CAMPlusConfig):
         super().__init__()

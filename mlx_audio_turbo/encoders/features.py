@@ -1,8 +1,7 @@
-"""What the four networks that listen to a clip hear: each a function from samples to frames.
+"""The input features of the four networks that encode a clip, each a function of the samples.
 
-They differ in everything that a feature extractor can differ in (padding, window, scale of the
-filters, power or magnitude, logarithm), so each is spelled out. Input is mono (N,); output is
-float32 (T, M), computed in float64.
+They differ in padding, window, mel scale, power or magnitude, and logarithm, so that each is
+written out. Input is mono (N,); output is float32 (T, M), computed in float64.
 
 Dimensions: N samples, T frames, M mel bands.
 """
@@ -17,7 +16,7 @@ from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 _WINDOW = 400
 _HOP = 160
-"""25 ms and 10 ms at 16 kHz, common to the three networks that hear that rate."""
+"""25 ms and 10 ms, common to the three networks whose input is at 16 kHz."""
 
 _TRIM_FRAME = 2048
 _TRIM_HOP = 512
@@ -27,9 +26,8 @@ _TRIM_DECIBELS = 20.0
 def prompt_mel(samples: np.ndarray, *, mels: int = 80) -> np.ndarray:
     """The log-mel that S3Gen continues, (T, M) at 50 Hz, from 24 kHz ``samples``.
 
-    T = N // 480: each frame stands for its own 480 samples, and the first and last windows reach
-    into mirrored ones. Natural logarithm of magnitudes, not of power. (HiFi-GAN; reference module
-    ``s3gen.utils.mel``.)
+    T = N // 480: one frame for each 480 samples; the ends are padded by reflection. Natural
+    logarithm of magnitudes, not of power. (HiFi-GAN; reference module ``s3gen.utils.mel``.)
     """
     fft = 4 * SAMPLES_PER_FRAME
     padded = reflect_pad(samples, (fft - SAMPLES_PER_FRAME) // 2)
@@ -42,7 +40,7 @@ def prompt_mel(samples: np.ndarray, *, mels: int = 80) -> np.ndarray:
 def s3_log_mel(samples: np.ndarray, *, mels: int = 128) -> np.ndarray:
     """Whisper's log-mel for the S3 tokenizer, (T, M) at 100 Hz, from 16 kHz ``samples``.
 
-    T = N // 160: of the centred frames the last is dropped. The floor lies 8 decades under the
+    T = N // 160: centred frames without the last. The floor lies 8 decades under the
     loudest value of the whole clip. (Radford et al., 2022; reference module ``s3tokenizer``.)
     """
     padded = reflect_pad(samples, _WINDOW // 2)
@@ -74,7 +72,8 @@ def kaldi_fbank(samples: np.ndarray, *, mels: int = 80) -> np.ndarray:
 def voice_mel(samples: np.ndarray, *, mels: int = 40) -> np.ndarray:
     """Mel power for the VoiceEncoder, (T, M) at 100 Hz, from 16 kHz ``samples``; no logarithm.
 
-    Silence at both ends is cut off first; T = N' // 160 + 1 of what is left, centred frames.
+    Silence at both ends is removed first; the N' samples that remain give T = N' // 160 + 1 centred
+    frames.
     (Wan et al., 2018; reference module ``voice_encoder.melspec``.)
     """
     padded = reflect_pad(trim_silence(samples), _WINDOW // 2)

@@ -51,10 +51,10 @@ class MemoryAttention(nn.Module):
             for y in (self.query(x), self.key(x), v)
         )
         q, k = self._rotate(q), self._rotate(k)
-        heard = ops.attention(q, k, v, scale=self._head_dim**-0.5)
-        heard = self.out(heard.transpose(0, 2, 1, 3).reshape(batch, time, width))
+        attended = ops.attention(q, k, v, scale=self._head_dim**-0.5)
+        attended = self.out(attended.transpose(0, 2, 1, 3).reshape(batch, time, width))
         # The memory passes by the output projection.
-        return heard + memory
+        return attended + memory
 
     def _rotate(self, x: mx.array) -> mx.array:
         """Turn the pair (d, d + D / 2) by t * 10000 ** (-2 d / D) (Su et al., 2021)."""

@@ -16,11 +16,11 @@ from ..config import VoiceEncoderConfig
 FRAMES_PER_SECOND = 100
 WINDOWS_PER_SECOND = 1.3
 WINDOW = 160
-"""Frames that the LSTM hears at once."""
+"""Frames in a window of the LSTM."""
 STEP = round(FRAMES_PER_SECOND / WINDOWS_PER_SECOND)
-"""Frames from one window's start to the next one's."""
+"""Frames between the starts of neighbouring windows."""
 MIN_COVERAGE = 0.8
-"""A last window filled less than this is left out; it is padded with zeros otherwise."""
+"""Least share of a last window; a shorter one is left out, a longer one padded with zeros."""
 WINDOWS_AT_ONCE = 64
 """Bounds the memory that a long clip takes: 64 windows stand for 50 s."""
 
