@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -197,6 +198,7 @@ def _build(args: argparse.Namespace) -> None:
         blocks = (T3_BLOCKS[found.config.t3.kind],)
         quantization = Quantization(args.bits or 4, args.group_size or 64, blocks)
     output = args.output or Path(_name(found.variant, args.dtype, quantization))
+    _check_apart(output, found.folder)
     folder.convert(
         found,
         output,
@@ -210,6 +212,17 @@ def _build(args: argparse.Namespace) -> None:
     print(output)
 
 
+def _check_apart(output: Path, source: Path) -> None:
+    """Refuse to replace the folder that is read, or one that holds it.
+
+    Raises:
+        OptionError: with both paths.
+    """
+    read, written = Path(os.path.realpath(source)), Path(os.path.realpath(output))
+    if written in (read, *read.parents):
+        raise OptionError(f"{output} holds {source}, which is read; give another --output")
+
+
 def _name(variant: str, dtype: str, quantization: Quantization | None) -> str:
     kind = f"{quantization.bits}bit" if quantization else _SHORT[dtype]
     name = "-".join(part.capitalize() for part in variant.split("-"))
@@ -218,6 +231,7 @@ def _name(variant: str, dtype: str, quantization: Quantization | None) -> str:
 
 def _rebuild(args: argparse.Namespace, other: ThirdPartyFolder) -> None:
     output = args.output or Path(f"Chatterbox-Turbo-TTS-{_SHORT[args.dtype]}")
+    _check_apart(output, other.folder)
     notes = third_party.convert(
         other,
         output,
@@ -280,6 +294,8 @@ def _publish(args: argparse.Namespace) -> int:
 
 def _synthetic(args: argparse.Namespace) -> None:
     model_type, config = _SIZES[args.size]
+    if args.tokenizer is not None:
+        _check_apart(args.output, args.tokenizer)
     synthetic.write_checkpoint(
         args.output,
         config=config,

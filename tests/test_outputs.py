@@ -25,6 +25,7 @@ from mlx_audio_turbo.files.atomic import replacing
 from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.loading.catalog import cache_folder
 from mlx_audio_turbo.voice_library import find, voices_folder
+from mlx_audio_turbo_convert import __main__ as convert
 
 from .conftest import CLIP
 
@@ -116,6 +117,21 @@ def test_the_library_is_not_copied_over_itself(desk: Path, voice: Voice) -> None
     ):
         assert voices_command.main(arguments) == 2
     assert saved.path.read_bytes() == before
+
+
+def test_the_converter_does_not_replace_what_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in" / "checkpoint"
+    arguments = ["synthetic", "--size", "tiny", "--output", str(source)]
+    assert convert.main(arguments) == 0
+    os.symlink("in", tmp_path / "link")
+    before = sorted(path.name for path in source.iterdir())
+    for output in (source, tmp_path / "in", tmp_path / "link", tmp_path / "link/checkpoint"):
+        assert convert.main(["build", f"--source={source}", f"--output={output}", "--force"]) == 2
+        assert "which is read" in capsys.readouterr().err
+    assert convert.main([*arguments, "--tokenizer", str(source), "--force"]) == 2
+    assert sorted(path.name for path in source.iterdir()) == before
 
 
 def test_a_pipe_gets_the_audio(desk: Path) -> None:
