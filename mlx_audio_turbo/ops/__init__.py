@@ -5,7 +5,7 @@ channels)``. docs/kernels.md has the measurements behind each form.
 """
 
 from .activations import elu, gelu, gelu_tanh, leaky_relu, mish, silu, snake
-from .attention import attention
+from .attention import attention, split_heads
 from .convolution import conv1d, conv2d, conv_transpose1d
 from .device import on_gpu, pinned
 
@@ -23,4 +23,5 @@ __all__ = [
     "pinned",
     "silu",
     "snake",
+    "split_heads",
 ]

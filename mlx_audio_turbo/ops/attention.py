@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from .device import BLOCK, on_cuda, slow_functions
+from .device import BLOCK, on_cuda, on_gpu, slow_functions
 from .fast_math import exp2_times_constant
 
 _LOG2_E = 1.4426950408889634
 _NEVER = -1e30  # a masked score: finite, so that a row with every key masked stays finite
+
+
+def split_heads(x: mx.array, heads: int) -> mx.array:
+    """Keys or values (B, T, H D) to (B, H, T, D).
+
+    On the CPU they are copied once, for all ranges of queries; a GPU's kernel reads the view.
+    """
+    y = x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+    return y if on_gpu() else mx.contiguous(y)
 
 
 def attention(

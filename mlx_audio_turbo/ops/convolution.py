@@ -60,7 +60,7 @@ def _conv1d_by_taps(
     # the dilation; unfolding it takes 2 to 3 times as long and K times the memory.
     kernel = weight.shape[1]
     time = x.shape[1] - dilation * (kernel - 1)
-    taps = weight.transpose(1, 2, 0)[:, None]  # (K, 1, C, O)
+    taps = [weight[:, tap].T for tap in range(kernel)]  # (C, O) each
     y = x[:, :time] @ taps[0] if bias is None else mx.addmm(bias, x[:, :time], taps[0])
     for tap in range(1, kernel):
         start = tap * dilation

@@ -75,11 +75,10 @@ class RelativeAttention(nn.Module):
     def __call__(self, x: mx.array, positions: mx.array, mask: mx.array | None) -> mx.array:
         """(B, T, C) to the same, with ``positions`` of :func:`relative_positions`."""
         batch, time, width = x.shape
-        q, k, v, p = (
-            parallel.map_time(linear, y).reshape(-1, y.shape[1], self._heads, width // self._heads)
-            for linear, y in ((self.q, x), (self.k, x), (self.v, x), (self.pos, positions[None]))
-        )
-        k, v, p = (mx.contiguous(y.swapaxes(1, 2)) for y in (k, v, p))
+        q, k, v = (parallel.map_time(linear, x) for linear in (self.q, self.k, self.v))
+        q = q.reshape(batch, time, self._heads, -1)
+        k, v = (ops.split_heads(y, self._heads) for y in (k, v))
+        p = ops.split_heads(parallel.map_time(self.pos, positions[None]), self._heads)
 
         def attend(start: int, stop: int) -> mx.array:
             queries = q[:, start:stop]

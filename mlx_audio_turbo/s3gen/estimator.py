@@ -101,20 +101,16 @@ class Attention(nn.Module):
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         """(B, T, C) to the same."""
         k, v = (
-            mx.contiguous(self._by_head(parallel.map_time(linear, x)))
+            ops.split_heads(parallel.map_time(linear, x), self._heads)
             for linear in (self.k, self.v)
         )
 
         def attend(x: mx.array) -> mx.array:
-            q = self._by_head(self.q(x))
+            q = self.q(x).reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)
             y = ops.attention(q, k, v, scale=self._scale, mask=mask)
             return self.out(y.swapaxes(1, 2).reshape(*x.shape[:2], -1))
 
         return parallel.map_time(attend, x)
-
-    def _by_head(self, x: mx.array) -> mx.array:
-        """(B, T, H D) to (B, H, T, D)."""
-        return x.reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)
 
 
 class FeedForward(nn.Module):
