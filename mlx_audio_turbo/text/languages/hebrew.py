@@ -14,6 +14,7 @@ from .library import Step, import_library
 MODEL_VARIABLE = "MLX_AUDIO_TURBO_DICTA"
 """The environment variable with the path of the model file (ONNX) of dicta-onnx."""
 _TOKENIZER = "tokenizer.json"
+_LETTER = re.compile("[\u05d0-\u05ea]")
 _NIQQUD = re.compile("[\u05b0-\u05bc\u05c1\u05c2\u05c7]")
 
 
@@ -23,7 +24,7 @@ def load(folder: Path) -> Step:
     added: list[Step] = []
 
     def step(text: str) -> str:
-        if _NIQQUD.search(text):
+        if _NIQQUD.search(text) or not _LETTER.search(text):
             return text
         if not added:
             added.append(_load_dicta())
