@@ -35,7 +35,7 @@ class LlamaCache:
             # Item assignment changes an array object; the copy needs objects of its own.
             if not old.empty():
                 keys, values = _buffers(old)
-                new.state = (keys[...], values[...], old.offset)
+                _fill(new, keys[...], values[...], old.offset)
         return twin
 
     def release_spare(self) -> None:
@@ -72,7 +72,7 @@ def _row(layer: KVCache | BatchKVCache, index: int, length: int) -> KVCache:
     row, end = KVCache(), layer.size()
     at = (slice(index, index + 1), slice(None), slice(end - length, end))
     keys, values = _buffers(layer)
-    row.state = (keys[at], values[at], length)
+    _fill(row, keys[at], values[at], length)
     return row
 
 
@@ -82,8 +82,13 @@ def _batch(rows: Sequence[KVCache]) -> KVCache | BatchKVCache:
         return BatchKVCache.merge(rows)
     keys, values = zip(*map(_buffers, rows), strict=True)
     batch = KVCache()
-    batch.state = (mx.concatenate(list(keys)), mx.concatenate(list(values)), rows[0].offset)
+    _fill(batch, mx.concatenate(list(keys)), mx.concatenate(list(values)), rows[0].offset)
     return batch
+
+
+def _fill(cache: KVCache | BatchKVCache, keys: mx.array, values: mx.array, length: int) -> None:
+    # ``state`` has other parts in other versions of mlx-lm.
+    cache.keys, cache.values, cache.offset = keys, values, length
 
 
 def _buffers(layer: KVCache | BatchKVCache) -> tuple[mx.array, mx.array]:
