@@ -30,7 +30,7 @@ from mlx_audio_turbo.presets import ORIGINAL_S3GEN, TINY, TURBO
 from mlx_audio_turbo.s3gen import conformer
 from mlx_audio_turbo.s3gen.estimator import Estimator
 from mlx_audio_turbo.s3gen.model import TokenToMel
-from mlx_audio_turbo.synthesis import token_to_wav
+from mlx_audio_turbo.synthesis import streaming_vocoder, token_to_wav
 from mlx_audio_turbo.t3.interface import Condition
 from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 
@@ -370,6 +370,28 @@ def test_attention_of_the_encoder_is_bounded(gpu: str, rows: int, tokens: int) -
     size = largest(ledger(attend, x, positions))
     assert size <= 2 * 2 * parallel.MAX_GPU_VALUES + 2 * x.nbytes
     assert size < whole or whole <= 4 * parallel.MAX_GPU_VALUES
+
+
+@pytest.mark.parametrize("rows, tokens", [(1, 1250), (6, 1250), (32, 256)])
+def test_largest_arrays_of_the_estimator(gpu: str, rows: int, tokens: int) -> None:
+    """At Turbo's widths, of the largest batches that are rendered: small beside 8 GB."""
+    assert rows * tokens <= token_to_wav.MAX_BATCH_TOKENS
+    network = half(Estimator(80, replace(TURBO.s3gen.estimator, blocks=1, mid_blocks=1)))
+    x = mx.zeros((rows, 2 * tokens, 80))
+
+    def velocity(x: mx.array) -> mx.array:
+        return network(x, mu=x, speaker=x[:, 0], condition=x, t=0.0, r=0.5)
+
+    with mock.patch.object(mx.fast, "scaled_dot_product_attention", lambda q, *_, **__: q):
+        assert largest(ledger(velocity, x)) <= 64 << 20
+
+
+def test_largest_array_of_the_vocoder(gpu: str) -> None:
+    frames = streaming_vocoder.BLOCK + 2 * streaming_vocoder.CONTEXT_FRAMES
+    network = HiFTGenerator(TURBO.hift)
+    source = mx.zeros((1, frames * 480, 1))
+    primitives = ledger(lambda mel: network.decode(mel, source), mx.zeros((1, frames, 80)))
+    assert largest(primitives) <= 64 << 20
 
 
 def test_pieces_of_attention_on_a_gpu_change_nothing(
