@@ -175,6 +175,12 @@ def test_devices(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert done.stdout.startswith(b"RIFF")
         assert b"seed 1" not in done.stdout
     assert not Path("/dev/stdout.wav").exists()
+    with open("opened", "wb") as file:
+        speak("--output", f"/dev/fd/{file.fileno()}")
+    assert Path("opened").read_bytes().startswith(b"RIFF")
+    speak("--ref_audio", "speech.wav", "--save_voice", os.devnull, "--output", "o.wav")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert not Path(f"{os.devnull}.safetensors").exists()
 
 
 def test_what_cannot_be_written_to_is_refused_before_loading(

@@ -25,6 +25,8 @@ from ..files.paths import same_file, short_name, user_path
 from .resume import Journal
 
 _STREAMED = ("wav", "pcm")
+_OPENED = ("/dev/fd", "/proc/self/fd")
+"""Folders whose files are what this process has open."""
 _STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -77,8 +79,10 @@ def find_destination(
             raise OptionError("standard output is a terminal; pipe it on, or give a file")
         return Destination(stdout=True, format=format or "wav")
     with writing(path):
-        stream, folder = is_stream(path), path.is_dir() or str(output).endswith("/")
-        special = path.exists() and not (path.is_file() or folder)
+        folder = path.is_dir() or str(output).endswith("/")
+        opened = os.path.dirname(os.path.abspath(path)) in _OPENED and path.exists()
+        stream = is_stream(path) or (opened and not folder)
+        special = stream or (path.exists() and not (path.is_file() or folder))
         if special:
             check_place(path)
     if folder:

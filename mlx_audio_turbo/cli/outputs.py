@@ -74,7 +74,8 @@ def _save_voice(args: argparse.Namespace) -> Path | None:
     if args.save_voice is None:
         return None
     path = user_path(args.save_voice)
-    if not path.suffix and path.name:
+    plain = not path.exists() or path.is_file()
+    if not path.suffix and path.name and plain:
         path = path.with_name(f"{path.name}{voice_library.SUFFIX}")
     return Voice.check_place(path)
 
