@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak test test-gpu-path check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak listen test test-gpu-path check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the environment, so that neither make
@@ -31,6 +31,11 @@ speak: $(VENV)/.installed
 	fi; \
 	if [ "$$model" = demo ]; then set --; else set -- --ref_audio "$(CLIP)"; fi; \
 	$(VENV)/bin/mlx_audio_turbo.tts --model "$$model" "$$@" --text "$$SPOKEN" --output "$(OUT)"
+
+# Word error rates of the demo model, by a speech recogniser.
+listen: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pip install --quiet moonshine-voice==0.1.0
+	$(VENV)/bin/python -m tests.measure.listen $(LISTEN_OPTIONS)
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -q
