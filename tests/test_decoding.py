@@ -31,7 +31,7 @@ SIZES = [(3, 5, 12), (0, 1, 30), (6, 14, 7), (6, 2, 1), (1, 9, 22), (4, 4, 17), 
 
 
 def model_that_stops(share: float) -> TurboT3:
-    """At each step the stop token is drawn with a probability of about ``share``."""
+    """At each step the stop token is sampled with a probability of about ``share``."""
     model, bias = TurboT3(CONFIG), UPSTREAM["speech_head.bias"].copy()
     weight = UPSTREAM["speech_head.weight"].copy()
     weight[STOP_SPEECH] = 0
@@ -93,9 +93,9 @@ def alone(model: TurboT3, number: int, **options: Any) -> list[int]:
     return list(found)
 
 
-def by_id(drawn: Iterable[tuple[int, int | None]]) -> dict[int, list[int | None]]:
+def by_id(sampled: Iterable[tuple[int, int | None]]) -> dict[int, list[int | None]]:
     found = defaultdict(list)
-    for id, token in drawn:
+    for id, token in sampled:
         found[id].append(token)
     return dict(found)
 
@@ -122,7 +122,7 @@ def test_every_row_gets_what_it_gets_alone(
 
 
 def test_rows_that_stop_by_themselves(model: TurboT3) -> None:
-    """A row's end is known one step late; what was drawn for it by then goes nowhere."""
+    """A row's end is known one step late; the token sampled for it by then is discarded."""
     stopping = model_that_stops(0.1)
     requests = [request(stopping, number) for number in range(14)]
     found = by_id(decode(stopping, requests, batch_size=4))

@@ -261,7 +261,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch, model: TurboT3) -> list[list[int]]:
     return noted
 
 
-def test_the_history_is_the_start_token_once_and_then_what_was_spoken(
+def test_the_history_is_the_start_token_once_and_then_what_was_sampled(
     model: TurboT3, voice: tuple[mx.array, mx.array], rigged: list[list[int]]
 ) -> None:
     """Catches the start token staying in the history. Ids above speech are kept in it."""
@@ -295,12 +295,12 @@ def test_every_draw_has_a_key_of_its_own(
 def test_a_first_draw_of_stop_is_silence(
     model: TurboT3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reference never tests its first draw."""
+    """The reference never tests its first sample."""
     monkeypatch.setattr(decoding, "sample", lambda *_: mx.array([STOP_SPEECH]))
     assert tokens(model, voice) == []
 
 
-def test_without_stop_its_token_is_never_drawn(
+def test_without_stop_its_token_is_never_sampled(
     voice: tuple[mx.array, mx.array],
 ) -> None:
     eager = TurboT3(CONFIG)

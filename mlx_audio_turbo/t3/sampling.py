@@ -51,7 +51,10 @@ def top_p(scores: mx.array, history: mx.array, options: SamplingOptions) -> mx.a
 
 
 def min_p(scores: mx.array, history: mx.array, options: SamplingOptions) -> mx.array:
-    """Remove the ids less likely than ``min_p`` times the likeliest; 0 keeps all."""
+    """Remove the ids less likely than ``min_p`` times the likeliest; 0 keeps all.
+
+    Nguyen et al., 2024.
+    """
     if options.min_p <= 0:
         return scores
     shares = mx.exp(scores - mx.max(scores, axis=-1, keepdims=True))
