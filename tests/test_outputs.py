@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import mlx_audio_turbo
 from mlx_audio_turbo import ChatterboxTurbo, OptionError, TurboError, Voice, VoiceLibrary, tts
 from mlx_audio_turbo.audio.files import load_audio, to_int16, write_audio
 from mlx_audio_turbo.cli import voices as voices_command
@@ -97,6 +98,19 @@ def test_the_text_on_standard_input_is_not_overwritten(desk: Path) -> None:
     assert done.returncode == 2
     assert b"the file on standard input" in done.stderr
     assert (desk / "text.wav").read_text() == "Hello."
+
+
+def test_the_one_liner_does_not_overwrite_its_clip(desk: Path) -> None:
+    os.symlink("speech.wav", "link.wav")
+    before = (desk / "speech.wav").read_bytes()
+    for output, error in (
+        ("speech.wav", "is the clip"),
+        ("link.wav", "is the clip"),
+        ("a/b.wav", ""),
+    ):
+        with pytest.raises(TurboError, match=error):
+            mlx_audio_turbo.speak("Hi.", ref_audio="./speech.wav", output=output, model="tiny")
+    assert (desk / "speech.wav").read_bytes() == before
 
 
 def test_two_outputs_are_not_one_file(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

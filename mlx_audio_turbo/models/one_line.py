@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..audio.files import check_writable
+from ..errors import OptionError
+from ..files.paths import same_file, user_path
 from ..presets import PUBLISHED
 from ..speech import Speech
 from ..voice import Voice
@@ -35,8 +39,13 @@ def speak(
         options: those of the model; see ``generate``.
 
     Raises:
+        OptionError: the output is the clip.
         The errors of ``from_pretrained``, ``generate`` and ``Speech.save``.
     """
+    if output is not None:
+        path = check_writable(output)
+        if isinstance(ref_audio, (str, os.PathLike)) and same_file(path, user_path(ref_audio)):
+            raise OptionError(f"the output {path} is the clip that is read; give another output")
     loaded: Any = load_model(model)
     speech: Speech = loaded.generate(
         text, voice=voice, ref_audio=ref_audio, sample_rate=sample_rate, **options
