@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .measure.parity.compare.context import Context
+from .measure.parity.sizes import GOLDEN
 
 GOLDENS = Path(__file__).parent / "goldens"
 CLIP = Path(__file__).parent / "data" / "1069-133699-0000.flac"
@@ -21,7 +21,7 @@ PARTS = sorted(path.stem for path in GOLDENS.glob("*.npz"))
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights are drawn again from their seed, so none are kept in the repository."""
     folder = tmp_path_factory.mktemp("goldens") / "tiny"
-    write_checkpoint(folder, config=TINY, name="tiny", seed=20_26)
+    write_checkpoint(folder, config=GOLDEN, name="tiny", seed=20_26)
     return folder
 
 

@@ -35,6 +35,7 @@ from mlx_audio_turbo.t3.interface import Condition
 from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 
 from .helpers import normal, relative, snr
+from .measure.parity.sizes import GOLDEN
 
 T3 = cast(T3Config, TINY.t3)
 HALVES = [mx.float16, mx.bfloat16]
@@ -107,12 +108,12 @@ def test_vocoder_on_a_gpu_equals_the_cpus(gpu: str, monkeypatch: pytest.MonkeyPa
 def test_mel_in_half_precision(
     gpu: str, dtype: mx.Dtype, original: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    estimator = TINY.s3gen.estimator
+    estimator = GOLDEN.s3gen.estimator
     if original:
         settings = ORIGINAL_S3GEN.estimator
         estimator = replace(estimator, schedule="cosine", guidance=0.7, mean_flow=False)
         assert (settings.schedule, settings.guidance) == ("cosine", 0.7)
-    network = TokenToMel(replace(TINY.s3gen, estimator=estimator))
+    network = TokenToMel(replace(GOLDEN.s3gen, estimator=estimator))
     trained_like(network)
     # A residual stream of thousands, as trained models have in some channels.
     block = network.estimator.mid[0].blocks[0].feed_forward
@@ -124,8 +125,8 @@ def test_mel_in_half_precision(
             tokens[:, 15:],
             prompt_tokens=tokens[:, :15],
             prompt_mel=log_mel(30),
-            x_vector=normal(1, TINY.s3gen.speaker_embedding, seed=2),
-            noise=normal(1, 80, TINY.s3gen.mels, seed=3),
+            x_vector=normal(1, GOLDEN.s3gen.speaker_embedding, seed=2),
+            noise=normal(1, 80, GOLDEN.s3gen.mels, seed=3),
         )
         return frames
 

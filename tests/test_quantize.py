@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,17 @@ def test_nano_takes_every_group_size(group: int) -> None:
     assert len(quantize.layers(NANO, Quantization(4, group))) == 48
 
 
-def test_a_group_size_that_does_not_divide(source: Source, tmp_path: Path) -> None:
+def test_a_group_size_that_does_not_divide(tmp_path: Path) -> None:
+    narrow = replace(TINY, t3=replace(TINY.t3, width=64, heads=1))
+    checkpoint = synthetic.write_checkpoint(tmp_path / "narrow", config=narrow, name="tiny")
     with pytest.raises(OptionError, match="groups of 128 do not divide the 64 inputs of t3"):
-        folder.convert(source, tmp_path / "out", dtype="float16", quantization=Quantization(4, 128))
-    assert not list(tmp_path.iterdir())
+        folder.convert(
+            recognise(checkpoint),
+            tmp_path / "out",
+            dtype="float16",
+            quantization=Quantization(4, 128),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["narrow"]
 
 
 @pytest.mark.parametrize(("bits", "group"), [(3, 64), (5, 64), (16, 64), (4, 16), (4, 256)])
@@ -191,7 +199,7 @@ def test_on_a_gpu_weights_stay_quantised(
     flat: Any = tree_flatten(fewer.networks.leaf_modules(), is_leaf=nn.Module.is_module)
     kept = {name for name, module in flat if isinstance(module, nn.QuantizedLinear)}
     assert kept == set(quantize.layers(TINY, Quantization(4, 32)))
-    x = mx.random.normal((1, 5, 64), key=mx.random.key(0))
+    x = mx.random.normal((1, 5, fewer.config.t3.width), key=mx.random.key(0))
     found, wanted = (np.array(model.networks.t3(x)) for model in (fewer, plain))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 

@@ -377,7 +377,7 @@ def drop(name: str) -> Callable[[dict, dict], object]:
         (lambda t, c: c.pop("quantization"), "None"),
         (
             lambda t, c: t.update(
-                {"t3.tfmr.ln_f.bias": np.full(64, np.nan, np.float16)},
+                {"t3.tfmr.ln_f.bias": np.full(TINY.t3.width, np.nan, np.float16)},
             ),
             "not finite",
         ),

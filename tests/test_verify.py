@@ -182,7 +182,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no weights": (lambda place: (place / WEIGHTS).unlink(), WEIGHTS),
     "wrong number of heads": (
-        config(lambda c: c["architecture"]["t3"].update(heads=2)),
+        config(lambda c: c["architecture"]["t3"].update(heads=4)),
         "t3.heads",
     ),
     "wrong size": (config(lambda c: c["architecture"]["t3"].update(layers=2)), "t3.layers"),

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_audio_turbo.config import ModelConfig
-from mlx_audio_turbo.presets import TINY, TURBO
+from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 from .compare.context import Context
 from .rows import Row
+from .sizes import GOLDEN
 from .table import BEGIN, END, SHORT_MARKS, markdown, render, short, write_docs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,7 +86,7 @@ def main() -> int:
     data = data_folder()
 
     if args.goldens:
-        tiny = checkpoint(args.work / "tiny", TINY)
+        tiny = checkpoint(args.work / "golden" / "tiny", GOLDEN)
         record(args.reference, tiny, GOLDENS, [CLIP], args.parts, small=True)
         context = Context(tiny, [CLIP], None, GOLDENS, small=True)
         rows = list(compare(context, args.parts))

@@ -33,7 +33,7 @@ def rows(context: Context) -> Iterator[Row]:
     *_, mel = network(
         tokens[:, prompt:],
         prompt_tokens=tokens[:, :prompt],
-        # The reference's side draws the same.
+        # The reference's side uses the same.
         prompt_mel=mx.array(context.random(1, 2 * prompt, mels, seed=601, scale=2.0) - 5),
         x_vector=mx.array(context.random(1, turbo.speaker_embedding, seed=603)),
         noise=mx.array(context.random(1, frames, mels, seed=602)),
