@@ -40,7 +40,7 @@ def speak(
 
     Raises:
         OptionError: the output is the clip.
-        The errors of ``from_pretrained``, ``generate`` and ``Speech.save``.
+        TurboError: the errors of ``from_pretrained``, ``generate`` and ``Speech.save``.
     """
     if output is not None:
         path = check_writable(output)
