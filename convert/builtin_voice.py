@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.presets import VOICE_FILE
 
 from . import torch_pickle
 from .safetensors_writer import Reader, Tensor, write
 
 SOURCE = "conds.pt"
-TARGET = "conds.safetensors"
+TARGET = VOICE_FILE
 _AGAIN = "download it again"
 
 WARNING = (

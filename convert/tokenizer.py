@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from mlx_audio_turbo.config import OriginalT3Config, T3Config
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.loading import hub
+from mlx_audio_turbo.presets import TAGS
 
 LEGACY_FILES = (
     "vocab.json",
@@ -28,29 +29,6 @@ CANGJIE_FILE = "Cangjie5_TC.json"
 SPACE = "[SPACE]"
 
 END_OF_TEXT = "<|endoftext|>"
-
-TAGS = (
-    "[angry]",
-    "[fear]",
-    "[surprised]",
-    "[whispering]",
-    "[advertisement]",
-    "[dramatic]",
-    "[narration]",
-    "[crying]",
-    "[happy]",
-    "[sarcastic]",
-    "[clear throat]",
-    "[sigh]",
-    "[shush]",
-    "[cough]",
-    "[groan]",
-    "[sniff]",
-    "[gasp]",
-    "[chuckle]",
-    "[laugh]",
-)
-"""In the order of their ids, which are the last of the vocabulary."""
 
 
 def write_tokenizer(
@@ -153,7 +131,7 @@ def build_tokenizer(source: Path) -> Tokenizer:
     """The byte-level BPE of ``vocab.json`` and ``merges.txt`` with every added token.
 
     The tags stand in ``added_tokens.json`` and ``tokenizer_config.json`` only: without them
-    ``[laugh]`` would be spelled out letter by letter.
+    ``[laugh]`` would be spelled letter by letter.
 
     Raises:
         ModelFolderError: a file or a tag is missing, or the files disagree.

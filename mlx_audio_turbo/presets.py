@@ -41,6 +41,15 @@ BUNDLED = ("demo",)
 MADE = ("tiny", "tiny-original", "tiny-multilingual")
 """Untrained models that are made on the spot, for tests and a first look."""
 
+TAGS = (
+    *("[angry]", "[fear]", "[surprised]", "[whispering]", "[advertisement]", "[dramatic]"),
+    *("[narration]", "[crying]", "[happy]", "[sarcastic]", "[clear throat]", "[sigh]", "[shush]"),
+    *("[cough]", "[groan]", "[sniff]", "[gasp]", "[chuckle]", "[laugh]"),
+)
+"""Turbo's tags, in the order of their ids, which are the last of its vocabulary."""
+VOICE_FILE = "conds.safetensors"
+"""The built-in voice of a model folder."""
+
 TURBO = ModelConfig(
     t3=T3Config(
         width=1024,

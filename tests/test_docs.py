@@ -13,7 +13,7 @@ import pytest
 
 from mlx_audio_turbo import Voice, tts, vc
 from mlx_audio_turbo.cli import voices as voices_command
-from mlx_audio_turbo.cli.text_source import TAGS
+from mlx_audio_turbo.presets import TAGS
 from mlx_audio_turbo.voice_library import VoiceLibrary
 from mlx_audio_turbo_convert import __main__ as convert
 

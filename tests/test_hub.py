@@ -170,7 +170,7 @@ def test_a_cache_that_cannot_be_written(
     assert "HF_HOME" in refused()
 
 
-@pytest.mark.parametrize("lacking", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("lacking", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_download_that_is_not_whole(
     tiny_folder: Path, tmp_path: Path, offline: None, lacking: str
 ) -> None:
@@ -182,7 +182,7 @@ def test_a_download_that_is_not_whole(
     with pytest.raises(ModelFolderError) as caught:
         load(resolve("someone/x"))
     message = str(caught.value)
-    assert f"no {lacking} (the download is not whole)" in message
+    assert f"no {lacking} (" in message and "the download is not whole)" in message
     assert "hf download someone/x" in message and "convert" not in message
 
 

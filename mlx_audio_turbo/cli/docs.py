@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from ..presets import TAGS
 from .options import EXIT_CODES, tts_parser, vc_parser, voices_parser
-from .text_source import TAGS
 
 _HEAD = """\
 # The commands

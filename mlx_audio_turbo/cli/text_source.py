@@ -12,13 +12,6 @@ from ..errors import OptionError, TextError
 from ..files.paths import user_path
 from ..text.plain_text import decode
 
-TAGS = (
-    *("[laugh]", "[chuckle]", "[sigh]", "[gasp]", "[cough]", "[clear throat]", "[sniff]"),
-    *("[groan]", "[shush]", "[whispering]", "[happy]", "[angry]", "[fear]", "[surprised]"),
-    *("[crying]", "[sarcastic]", "[dramatic]", "[narration]", "[advertisement]"),
-)
-"""What the published models perform; of another model, ``ChatterboxTurbo.tags`` tells."""
-
 
 def line_by_line(args: argparse.Namespace) -> bool:
     """Whether each line of standard input is spoken as it comes."""

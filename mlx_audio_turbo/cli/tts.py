@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..presets import TAGS
 from .completion import complete
 from .options import tts_parser, underscored
 from .process import run
 from .terminal import Terminal
-from .text_source import TAGS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from ..errors import ModelFolderError, OptionError
 from ..files.safetensors_reader import stand_in
 from ..ops import blas
 from ..options import RUN_OPTIONS, definitions
-from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE
+from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE, VOICE_FILE
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from . import hub
@@ -30,7 +30,6 @@ logger = logging.getLogger("mlx_audio_turbo")
 
 MODEL_TYPES = (TURBO_TYPE, ORIGINAL_TYPE, MULTILINGUAL_TYPE)
 """The values of ``model_type`` in ``config.json`` that this version loads."""
-VOICE_FILE = "conds.safetensors"
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,15 @@ def _check_files(folder: Path) -> None:
         if what := stand_in(path):
             raise ModelFolderError(f"{path} is {what}; {hub.remedy(path)}")
         if not path.is_file() and name != VOICE_FILE:
-            whole = " (the download is not whole)" if hub.snapshot_of(folder)[0] else ""
-            raise ModelFolderError(f"{folder} has no {name}{whole}; {REMEDY}")
+            raise ModelFolderError(f"{folder} has no {name}{_why(folder, name)}; {REMEDY}")
+
+
+def _why(folder: Path, name: str) -> str:
+    if hub.snapshot_of(folder)[0] is None:
+        return ""
+    if name == "config.json":
+        return " (it is no model folder, or the download is not whole)"
+    return " (the download is not whole)"
 
 
 def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> LoadedModel:

@@ -13,12 +13,13 @@ from pathlib import Path
 from ..errors import DownloadError, ModelFolderError
 from ..files.paths import check_home
 from ..files.safetensors_reader import stand_in
+from ..presets import VOICE_FILE
 
 FOLDER_FILES = (
     "config.json",
     "README.md",
     "model*.safetensors",
-    "conds.safetensors",
+    VOICE_FILE,
     "tokenizer*.json",
     # tokenizer files of folders that other converters wrote
     "vocab.json",
@@ -27,8 +28,14 @@ FOLDER_FILES = (
     "special_tokens_map.json",
     # the multilingual text steps
     "Cangjie5_TC.json",
+    # checkpoints in the upstream layout
+    "t3_*.safetensors",
+    "s3gen.safetensors",
+    "s3gen_meanflow.safetensors",
+    "ve.safetensors",
+    "grapheme_mtl_merged_expanded_v1.json",
 )
-"""The files of a model folder, as patterns."""
+"""The files of a model folder and of a checkpoint, as patterns."""
 
 _LIBRARIES = re.compile(
     r"huggingface_hub|hf_xet|pyo3_runtime|httpx|httpcore|h2|requests|urllib3|ssl|json"
