@@ -19,8 +19,8 @@ EXTRAS = $(if $(BACKEND),$(BACKEND),)
 .PHONY: speak listen test test-gpu-path check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
-# voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the environment, so that neither make
-# nor the shell interprets quotes and dollars in it.
+# voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the
+# environment, so that neither make nor the shell interprets quotes and dollars in it.
 speak: export SPOKEN = $(value TEXT)
 speak: $(VENV)/.installed
 	@model="$(MODEL)"; \
