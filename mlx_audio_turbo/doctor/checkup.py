@@ -105,7 +105,7 @@ def describe(model: Path | None = None) -> dict[str, Any]:
         "environment": {
             key: value
             for key, value in sorted(os.environ.items())
-            if key.startswith(("MLX_", "OMP_NUM", "OPENBLAS_"))
+            if key.startswith(("MLX_", "OMP_NUM", "OPENBLAS_")) and os.sep not in value
         },
         "model": model.name if model else None,
         "cached models": cached,
