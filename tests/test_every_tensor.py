@@ -19,6 +19,7 @@ from mlx_audio_turbo.encoders import campplus
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks
 from mlx_audio_turbo.t3.interface import Condition
+from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
 FRAMES = 250
 """Mel frames of the reference's features: more than two segments of CAM++."""
@@ -110,6 +111,17 @@ def test_the_passes_cover_the_folder(networks: Networks) -> None:
 
 @pytest.mark.parametrize("prefix", PASSES)
 def test_every_tensor_moves_the_output(networks: Networks, prefix: str) -> None:
+    check(networks, prefix)
+
+
+def test_every_tensor_of_the_original_s_flow_moves_the_mel(cache: Path) -> None:
+    """Ten steps with guidance, and no second time."""
+    loaded = load(ensure(cache, "tiny-original"), dtype=mx.float32)
+    assert not loaded.config.s3gen.estimator.mean_flow
+    check(loaded.networks, "s3gen.flow.")
+
+
+def check(networks: Networks, prefix: str) -> None:
     forward = PASSES[prefix]
 
     def score(model: nn.Module) -> mx.array:
