@@ -376,7 +376,7 @@ def start_long(tmp_path: Path, kept: Path, text: str) -> tuple[subprocess.Popen[
         [sys.executable, "-m", "mlx_audio_turbo.tts", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A shell that starts the tests in the background has SIGINT ignored, and children inherit it.
+        # A shell ignores SIGINT for what runs in the background, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     place = Journal.place(tmp_path / "out.wav")
