@@ -138,7 +138,9 @@ def test_events_hold_the_same_bytes_and_end_with_the_usage(server: Running) -> N
 
 
 def test_first_bytes_come_before_the_end(server: Running) -> None:
-    body = {"input": "A long sentence. " * 12, "voice": "anna", "response_format": "pcm", "seed": 1}
+    text = "Hello there. [laugh]\n\n" * 10
+    body = {"input": text, "voice": "anna", "response_format": "pcm", "temperature": 0}
+    body |= {"max_tokens": 120}
     started, first = time.monotonic(), None
     with httpx.stream("POST", f"{server.url}/v1/audio/speech", json=body, timeout=60) as answer:
         for _ in answer.iter_raw():

@@ -351,6 +351,7 @@ def test_the_watchdog_draws_again_and_says_so(
     from mlx_audio_turbo.options import WatchdogOptions
 
     watchdog = WatchdogOptions(max_run=1, max_silence=1, max_cycle=16)
+    caplog.set_level("WARNING", logger="mlx_audio_turbo")
     speech = model.generate(
         TEXT, voice=voice, seed=0, temperature=0, max_tokens=60, watchdog=watchdog, retries=1
     )
