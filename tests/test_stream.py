@@ -109,7 +109,7 @@ def test_f0_of_a_piece_is_that_of_the_whole(model: ChatterboxTurbo) -> None:
     np.testing.assert_allclose(piece, whole, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("block", [7, 50])
+@pytest.mark.parametrize("block", [pytest.param(7, marks=pytest.mark.slow), 50])
 def test_blocks_bound_the_memory_and_change_nothing(
     model: ChatterboxTurbo, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
