@@ -10,6 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_audio_turbo.config import OriginalT3Config, from_dict
+from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.presets import MULTILINGUAL_T3, ORIGINAL_T3
 from mlx_audio_turbo.t3.decoder import Request
@@ -38,6 +39,7 @@ from .context import Context
 
 def rows(context: Context) -> Iterator[Row]:
     """The rows of both text tables, and of the filters."""
+    blas.load()  # as a folder's loading does; without it a full-size step takes seconds
     recorded, small = context.reference("t3_original"), context.small
     for name, multilingual, preset in (
         ("english", False, ORIGINAL_T3),
