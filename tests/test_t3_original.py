@@ -391,7 +391,7 @@ def test_without_guidance_there_is_one_row(
 
 
 def test_no_weight_is_the_conditional_row() -> None:
-    logits = mx.random.normal((4, 7))
+    logits = mx.random.normal((4, 7), key=mx.random.key(0))
     np.testing.assert_array_equal(guide(logits, 0), logits[0::2])
     np.testing.assert_allclose(guide(logits, -1), logits[1::2], rtol=1e-5)
 

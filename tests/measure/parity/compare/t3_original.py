@@ -39,7 +39,7 @@ from .context import Context
 
 def rows(context: Context) -> Iterator[Row]:
     """The rows of both text tables, and of the filters."""
-    blas.load()  # as a folder's loading does; without it a full-size step takes seconds
+    blas.load()  # as a folder's loading does
     recorded, small = context.reference("t3_original"), context.small
     for name, multilingual, preset in (
         ("english", False, ORIGINAL_T3),
