@@ -152,12 +152,14 @@ TINY_ORIGINAL_T3 = replace(
 )
 """The test size of the original's language model."""
 
-ORIGINAL_S3GEN = replace(
-    TURBO.s3gen,
-    estimator=replace(
-        TURBO.s3gen.estimator, steps=10, schedule="cosine", guidance=0.7, mean_flow=False
-    ),
-)
+
+def _with_guidance(s3gen: S3GenConfig) -> S3GenConfig:
+    """Turbo's S3Gen with the flow of the original: ten steps and guidance."""
+    flow = replace(s3gen.estimator, steps=10, schedule="cosine", guidance=0.7, mean_flow=False)
+    return replace(s3gen, estimator=flow)
+
+
+ORIGINAL_S3GEN = _with_guidance(TURBO.s3gen)
 """S3Gen of the original and of the multilingual Chatterbox: ten steps with guidance."""
 
 ORIGINAL = replace(
@@ -212,12 +214,7 @@ Head widths are 64 and channels multiples of 16, so that a GPU runs the fused ke
 published sizes.
 """
 
-TINY_ORIGINAL_S3GEN = replace(
-    TINY.s3gen,
-    estimator=replace(
-        TINY.s3gen.estimator, steps=10, schedule="cosine", guidance=0.7, mean_flow=False
-    ),
-)
+TINY_ORIGINAL_S3GEN = _with_guidance(TINY.s3gen)
 """The test size of the original's S3Gen."""
 
 TINY_ORIGINAL = replace(

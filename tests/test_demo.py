@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlx_audio_turbo import ChatterboxTurbo, VoiceError
+from mlx_audio_turbo import ChatterboxTurbo, VoiceConverter, VoiceError
 from mlx_audio_turbo.loading.catalog import model_voice, resolve
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,12 @@ def test_it_has_three_voices_and_a_default(demo: ChatterboxTurbo) -> None:
     assert demo.builtin_voice == demo.load_voice("rms")
     with pytest.raises(VoiceError, match="choose one of awb, rms, slt"):
         demo.load_voice("anna")
+
+
+def test_the_converter_has_the_voices_of_the_model(demo: ChatterboxTurbo) -> None:
+    converter = VoiceConverter.from_pretrained("demo")
+    assert converter.voices == demo.voices
+    assert converter.load_voice("slt") == demo.load_voice("slt")
 
 
 def test_a_voice_is_found_by_its_name_only() -> None:

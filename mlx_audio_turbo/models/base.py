@@ -57,7 +57,61 @@ def open_model(
         raise
 
 
-class Model:
+class OpenedModel:
+    """A model folder in memory, and the thread that its work runs on."""
+
+    def __init__(self, loaded: LoadedModel, engine: Engine):
+        self._loaded, self._engine = loaded, engine
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            # The weights go first: only then is there memory to give back.
+            self.__dict__.clear()
+            release_memory()
+
+    @property
+    def config(self) -> ModelConfig:
+        """Every size and number of the model."""
+        return self._loaded.config
+
+    @property
+    def family(self) -> str:
+        """Which voices the model can speak with."""
+        return self._loaded.family
+
+    @property
+    def trained(self) -> bool:
+        """Whether the weights are trained, not random."""
+        return self._loaded.trained
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user from the converter of the model."""
+        return self._loaded.notes
+
+    @property
+    def builtin_voice(self) -> Voice | None:
+        """The voice that is used where no other is given; most folders lack it."""
+        return self._loaded.builtin_voice
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The names of the voices that come with the model; see :meth:`load_voice`."""
+        return tuple(self._loaded.voices)
+
+    def load_voice(self, name: str) -> Voice:
+        """A voice that comes with the model.
+
+        Raises:
+            VoiceError: the model has none of this name.
+        """
+        if name not in self._loaded.voices:
+            known = f"choose one of {', '.join(self.voices)}" if self.voices else "it has none"
+            raise VoiceError(f"the model has no voice {name!r}; {known}")
+        return Voice.load(self._loaded.voices[name])
+
+
+class Model(OpenedModel):
     """A loaded model. The voice is passed in; the model keeps none.
 
     It may be called from any number of threads: all work runs on one thread of its own, and
@@ -70,15 +124,9 @@ class Model:
     """The Hub id of the official checkpoint."""
 
     def __init__(self, loaded: LoadedModel, engine: Engine):
-        self._loaded, self._engine = loaded, engine
+        super().__init__(loaded, engine)
         self._networks = loaded.networks
         self._speaking = Speaking(loaded, engine, type(self)._encode_text)
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
-            # The weights go first: only then is there memory to give back.
-            self.__dict__.clear()
-            release_memory()
 
     @classmethod
     def from_pretrained(
@@ -109,47 +157,6 @@ class Model:
             name, revision=revision, dtype=dtype, cache_limit=cache_limit, kinds=(cls.MODEL_TYPE,)
         )
         return cls(loaded, engine)
-
-    @property
-    def config(self) -> ModelConfig:
-        """Every size and number of the model."""
-        return self._loaded.config
-
-    @property
-    def family(self) -> str:
-        """Which voices the model can speak with."""
-        return self._loaded.family
-
-    @property
-    def trained(self) -> bool:
-        """Whether the weights are trained, not random."""
-        return self._loaded.trained
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes for the user from the converter of the model."""
-        return self._loaded.notes
-
-    @property
-    def builtin_voice(self) -> Voice | None:
-        """The voice that speaks where neither a voice nor a clip is given; most folders lack it."""
-        return self._loaded.builtin_voice
-
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """The names of the voices that come with the model; see :meth:`load_voice`."""
-        return tuple(self._loaded.voices)
-
-    def load_voice(self, name: str) -> Voice:
-        """A voice that comes with the model.
-
-        Raises:
-            VoiceError: the model has none of this name.
-        """
-        if name not in self._loaded.voices:
-            known = f"choose one of {', '.join(self.voices)}" if self.voices else "it has none"
-            raise VoiceError(f"the model has no voice {name!r}; {known}")
-        return Voice.load(self._loaded.voices[name])
 
     @property
     def tags(self) -> tuple[str, ...]:

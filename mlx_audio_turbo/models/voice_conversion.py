@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,16 @@ from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE, TOKENS_PER_SECOND
 from ..encoders.features import s3_log_mel
 from ..encoders.speech_tokens import speech_tokens
 from ..errors import AudioError, OptionError, VoiceError
-from ..loading.folder import MODEL_TYPES, LoadedModel
+from ..loading.folder import MODEL_TYPES
 from ..options import ChunkOptions, check_range, resolve_seed
 from ..presets import PUBLISHED
 from ..speech import AudioChunk, Speech
-from ..synthesis.engine import Engine, Results
+from ..synthesis.engine import Results
 from ..synthesis.noise import NoiseSource
-from ..synthesis.process import release_memory
 from ..synthesis.tasks import Clock
 from ..synthesis.token_to_wav import TokenToWav, tokens_due
 from ..voice import Voice
-from .base import open_model
+from .base import OpenedModel, open_model
 from .voice_input import encode_clip
 
 WHOLE_TOKENS = 30 * TOKENS_PER_SECOND
@@ -35,7 +33,7 @@ grows with the square of the length, so a longer one is rendered in pieces of th
 CONTEXT_TOKENS = 4 * TOKENS_PER_SECOND
 
 
-class VoiceConverter:
+class VoiceConverter(OpenedModel):
     """S3 tokenizer, S3Gen and vocoder of a model, of any kind; T3 is not loaded.
 
     It may be called from any number of threads.
@@ -43,14 +41,6 @@ class VoiceConverter:
 
     WHOLE = ChunkOptions(sizes=(WHOLE_TOKENS,), window=CONTEXT_TOKENS)
     """The ``chunks`` with which :meth:`stream` gives the samples of :meth:`convert`."""
-
-    def __init__(self, loaded: LoadedModel, engine: Engine):
-        self._loaded, self._engine = loaded, engine
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
-            self.__dict__.clear()
-            release_memory()
 
     @classmethod
     def from_pretrained(
@@ -78,21 +68,6 @@ class VoiceConverter:
             unused=("t3",),
         )
         return cls(loaded, engine)
-
-    @property
-    def trained(self) -> bool:
-        """Whether the weights are trained, not random."""
-        return self._loaded.trained
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes for the user from the converter of the model."""
-        return self._loaded.notes
-
-    @property
-    def builtin_voice(self) -> Voice | None:
-        """The voice to convert to where none is given; most folders lack it."""
-        return self._loaded.builtin_voice
 
     def encode_voice(
         self, clip: str | Path | np.ndarray, *, sample_rate: int | None = None
