@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlx_audio_turbo.presets as presets
+from mlx_audio_turbo.cli.ending import run_here
 from mlx_audio_turbo.cli.options import Parser, file_path
-from mlx_audio_turbo.cli.terminal import open_streams
 from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quantization
 from mlx_audio_turbo.config.quantization import T3_BLOCKS
-from mlx_audio_turbo.errors import ModelFolderError, OptionError, TurboError
+from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.voice import Voice
 
@@ -24,6 +24,7 @@ from .synthetic import tiny
 from .third_party import build as third_party
 from .third_party.recognise import ThirdPartyFolder, recognise
 
+_PROG = "mlx_audio_turbo.convert"
 _SIZES = {
     **tiny.SIZES,
     "nano": (presets.TURBO_TYPE, presets.NANO),
@@ -39,22 +40,14 @@ _FAULTS_SHOWN = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the code is 1 where ``verify`` finds a fault, 2 for a user's error."""
-    open_streams()
     args = parser().parse_args(arguments)
-    try:
-        return args.run(args) or 0
-    except TurboError as error:
-        print(f"mlx_audio_turbo.convert: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mlx_audio_turbo.convert: interrupted", file=sys.stderr)
-        return 130
+    return run_here(_PROG, lambda: args.run(args))
 
 
 def parser() -> argparse.ArgumentParser:
     """Options of ``mlx_audio_turbo.convert``."""
     out = Parser(
-        prog="mlx_audio_turbo.convert",
+        prog=_PROG,
         description="Make model folders of published checkpoints, check and publish them.",
     )
     commands = out.add_subparsers(required=True, metavar="COMMAND")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Where it is set, the commands that tests start write at once, and a user's do not.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 CLIP = Path(__file__).parent / "data" / "1069-133699-0000.flac"
 
 

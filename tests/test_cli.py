@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from mlx_audio_turbo.benchmark.__main__ import parser as benchmark_parser
 from mlx_audio_turbo.cli.completion import SHELLS, script
 from mlx_audio_turbo.cli.docs import render
 from mlx_audio_turbo.cli.options import tts_parser, vc_parser, voices_parser
+from mlx_audio_turbo.cli.server import parser as serve_parser
+from mlx_audio_turbo.doctor.__main__ import parser as doctor_parser
 from mlx_audio_turbo_convert.__main__ import parser as convert_parser
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -40,6 +43,7 @@ def test_every_option_is_documented() -> None:
 def every_parser() -> list[argparse.ArgumentParser]:
     """Those of the commands, and of theirs."""
     found = [tts_parser(), vc_parser(), voices_parser(), convert_parser()]
+    found += [serve_parser(), benchmark_parser(), doctor_parser()]
     for parser in found:
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):

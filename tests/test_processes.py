@@ -18,6 +18,7 @@ from mlx_audio_turbo.audio.files import load_audio
 
 def child(work):
     '''What ``work`` comes to in a forked process, within five seconds.'''
+    sys.stdout.flush()  # the child would write what is buffered a second time
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

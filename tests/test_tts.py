@@ -438,16 +438,6 @@ def test_a_closed_pipe_ends_the_command_quietly(tiny_folder: Path, kept: Path) -
     assert b"Traceback" not in err
 
 
-@pytest.mark.parametrize("more", ["--help", "--list_tags", "--print_completion=fish"])
-def test_a_closed_pipe_for_messages_ends_the_command_quietly(more: str) -> None:
-    command = [sys.executable, "-m", "mlx_audio_turbo.tts", more]
-    unread, written = os.pipe()
-    os.close(unread)
-    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE)
-    os.close(written)
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
 @pytest.mark.parametrize(
     ("closed", "code"), [("<&- - --quiet", 2), (">&- Hello.", 0), ("2>&- Hello.", 0)]
 )

@@ -9,17 +9,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..cli.options import file_path
-from ..cli.terminal import open_streams
-from ..errors import OptionError, TurboError
+from ..cli.ending import run_here
+from ..cli.options import Parser, file_path
+from ..errors import OptionError
 from ..loading.catalog import DEFAULT_MODEL
 from ..plotting import check_image
+
+PROG = "mlx_audio_turbo.benchmark"
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    out = argparse.ArgumentParser(
-        prog="mlx_audio_turbo.benchmark",
+    out = Parser(
+        prog=PROG,
         description="Time the model stage by stage, on random tokens of a fixed length.",
     )
     out.add_argument(
@@ -42,17 +44,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit code."""
-    open_streams()
     args = parser().parse_args(argv)
-    try:
-        with _without_log():
-            _run(args)
-    except TurboError as error:
-        print(f"mlx_audio_turbo.benchmark: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    with _without_log():
+        return run_here(PROG, lambda: _run(args))
 
 
 @contextmanager

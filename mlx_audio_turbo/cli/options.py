@@ -76,6 +76,11 @@ class Parser(argparse.ArgumentParser):
             file.flush()
         except BrokenPipeError:
             sys.exit(leave_unread(file))
+        except OSError as error:
+            leave_unread(file)
+            if file is not sys.stderr:
+                self.error(error.strerror or str(error))
+            sys.exit(2)
 
 
 def file_path(text: str) -> Path:

@@ -13,11 +13,9 @@ from types import FrameType
 
 import mlx.core as mx
 
-from ..errors import TurboError
 from ..files import atomic
-from .terminal import Terminal, leave_unread
-
-UNEXPECTED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+from .ending import INTERRUPTED, TERMINATED, UNEXPECTED, flush_output, user_error_code
+from .terminal import Terminal
 
 
 class Terminated(BaseException):
@@ -39,6 +37,7 @@ def run(terminal: Terminal, work: Callable[[], None], *, kept: Callable[[], str]
         try:
             with terminal.forward_logs():
                 work()
+            flush_output()
         except BaseException as error:
             ends.append(error)
         else:
@@ -75,20 +74,11 @@ def _code(error: BaseException | None, terminal: Terminal, kept: Callable[[], st
         return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else UNEXPECTED
-    if isinstance(error, BrokenPipeError):
-        return leave_unread(sys.stdout)
-    if terminal.verbose:
+    if terminal.verbose and not isinstance(error, BrokenPipeError):
         traceback.print_exception(error)
-    if isinstance(error, TurboError):
-        terminal.error(f"{error}{kept()}")
-        return USAGE
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        terminal.error(f"{where}{error.strerror or error}{kept()}")
-        return USAGE
-    if isinstance(error, MemoryError):
-        terminal.error(f"there is not enough memory{kept()}")
-        return USAGE
+    code = user_error_code(error, terminal, kept=kept)
+    if code is not None:
+        return code
     terminal.error(
         f"unexpected error: {type(error).__name__}: {error}{kept()} (--verbose shows where)"
     )

@@ -9,16 +9,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ModelFolderError, OptionError, TurboError
+from ..cli.ending import run_here
+from ..cli.options import Parser
+from ..errors import ModelFolderError, OptionError
 
 PROG = "mlx_audio_turbo.doctor"
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog=PROG,
-        description="Check every stage of the model on this machine, in at most two minutes and "
+        description="Check every stage of the model on this machine, in at most two minutes and\n"
         "without network. The exit code is 1 if something is off.",
     )
     out.add_argument("--model", metavar="FOLDER", help="check this model folder too (or 'tiny')")
@@ -34,13 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     # Read by MLX when it starts: float32 products in full precision, as the goldens are.
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
-    try:
-        return _run(args)
-    except TurboError as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_here(PROG, lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

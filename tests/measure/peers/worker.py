@@ -6,6 +6,7 @@ Runs in the peers' environments, so it imports nothing of ours and nothing but N
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -72,6 +73,9 @@ def quiet_output() -> Iterator[Any]:
     """Standard output for the answers alone: whatever else is printed goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    # Line by line: the last message of a peer that fails must be its error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     yield answers
 
 
