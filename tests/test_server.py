@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,39 +14,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
 from mlx_audio_turbo import ChatterboxTurbo, Voice, VoiceLibrary
 from mlx_audio_turbo.audio.files import to_int16
-from mlx_audio_turbo.server.app import create_app
-from mlx_audio_turbo.server.pool import ModelPool
-from mlx_audio_turbo.server.settings import OPENAI_VOICES, ServerSettings
+from mlx_audio_turbo.server.settings import OPENAI_VOICES
 
 from .conftest import CLIP
+from .serving import Running, app_of
 
 TEXT = "Hello there."
 OPTIONS: dict[str, Any] = {"seed": 3, "max_tokens": 30}
-
-
-class Running:
-    """A server in a thread."""
-
-    def __init__(self, app: Any):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + 20
-        while not self._server.started and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, voice: Voice) -> Path:
     folder = tmp_path_factory.mktemp("voices")
     VoiceLibrary(folder).add("anna", voice)
     return folder
-
-
-def app_of(model: ChatterboxTurbo, folder: Path, **settings: Any) -> Any:
-    pool = ModelPool(["tiny"], load=lambda name: model)
-    options = {"default_voice": "anna", **settings}
-    return create_app(pool, library=VoiceLibrary(folder), settings=ServerSettings(**options))
 
 
 @pytest.fixture(scope="module")

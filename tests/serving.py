@@ -1,0 +1,43 @@
+"""A server in a thread, on a free port."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from mlx_audio_turbo import ChatterboxTurbo, VoiceLibrary
+from mlx_audio_turbo.server.app import create_app
+from mlx_audio_turbo.server.pool import ModelPool
+from mlx_audio_turbo.server.settings import ServerSettings
+
+
+class Running:
+    """A server in a thread."""
+
+    def __init__(self, app: Any):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not self._server.started and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+
+def app_of(model: ChatterboxTurbo, folder: Path, **settings: Any) -> Any:
+    pool = ModelPool(["tiny"], load=lambda name: model)
+    options = {"default_voice": "anna", **settings}
+    return create_app(pool, library=VoiceLibrary(folder), settings=ServerSettings(**options))
