@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class ChatterboxMultilingual(Model):
 
     def stream(
         self,
-        text: str,
+        text: str | Iterable[str],
         *,
         voice: Voice | None = None,
         ref_audio: str | Path | np.ndarray | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -21,7 +22,8 @@ from ..speech import Speech
 from ..synthesis import results
 from ..synthesis.engine import Engine, Results, Steps
 from ..synthesis.scheduler import Scheduler
-from ..synthesis.tasks import Clock, Piece, segments_of, tasks_of
+from ..synthesis.tasks import Clock, Piece, Task, segments_of, tasks_of
+from ..synthesis.text_feed import TextFeed
 from ..text.segments import Segment
 from ..voice import Voice
 
@@ -73,12 +75,28 @@ class Speaking:
         return speech.with_watermark() if watermark else speech
 
     def chunks(
-        self, text: str, voice: Callable[[], Voice], options: Mapping[str, Any]
+        self, text: str | Iterable[str], voice: Callable[[], Voice], options: Mapping[str, Any]
     ) -> results.Chunks:
-        """The text as a stream."""
+        """The text as a stream; a text in pieces is spoken as it comes."""
+        if isinstance(text, Iterable) and not isinstance(text, (str, bytes)):
+            return self._incoming(text, voice(), options)
         segments = segments_of(text, options["segment_limit"])
         seed = resolve_seed(options["seed"])
         return results.Chunks(self._pieces([(segments, voice())], seed, options, Clock()))
+
+    def _incoming(
+        self, pieces: Iterable[str], voice: Voice, options: Mapping[str, Any]
+    ) -> results.Chunks:
+        feed = TextFeed(options["segment_limit"])
+        seed = resolve_seed(options["seed"])
+        found = self._stream(
+            lambda: feed.tasks(voice, seed), options, Clock(), pending=lambda: feed.pending
+        )
+        chunks = results.Chunks(found, feed)
+        # The thread that reads the text must not keep a stream alive that nobody reads.
+        wake = weakref.WeakMethod(found.wake)
+        feed.start(pieces, lambda: woken() if (woken := wake()) else None)
+        return chunks
 
     def batch(
         self,
@@ -127,15 +145,26 @@ class Speaking:
         *,
         first: int = 0,
     ) -> Results[Piece]:
+        return self._stream(lambda: tasks_of(work, seed, first), options, clock)
+
+    def _stream(
+        self,
+        tasks: Callable[[], Iterator[Task]],
+        options: Mapping[str, Any],
+        clock: Clock,
+        *,
+        pending: Callable[[], bool] = lambda: False,
+    ) -> Results[Piece]:
         speaking = speaking_options(options)
         loaded, scheduler, encode_text = self._loaded, self._scheduler, self._encode_text
 
         def steps() -> Steps[Piece]:
             return scheduler.run(
-                tasks_of(work, seed, first),
+                tasks(),
                 lambda text: encode_text(loaded, text, options),
                 speaking,
                 clock,
+                pending,
             )
 
         return self._engine.stream(steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class ChatterboxTurbo(Model):
 
     def stream(
         self,
-        text: str,
+        text: str | Iterable[str],
         *,
         voice: Voice | None = None,
         ref_audio: str | Path | np.ndarray | None = None,
@@ -76,6 +76,20 @@ class ChatterboxTurbo(Model):
         Errors are raised by the call, before the first chunk. The model works ahead of the caller
         by a few chunks; closing the iterator ends the work. A runaway segment is sampled again
         only while none of its audio was emitted, and emitted audio is never trimmed.
+
+        Args:
+            text: a str, or an iterable of str: text in pieces, as a language model writes it.
+
+        A text in pieces is spoken while it comes, by sentences. A sentence is spoken when the word
+        after it, a blank line or the end of the text shows that it has ended; one of less than 20
+        characters (a fifteenth of ``segment_limit``) together with the next. A longer one than
+        ``segment_limit`` is split. How the text is cut into pieces never changes the audio: it is
+        that of ``stream([text])``.
+
+        The pieces are taken by another thread, up to eight segments ahead. Closing the stream
+        closes their iterator, if it can be closed, once its next piece has come. What the iterator
+        raises is raised by the stream, after the audio of the sentences before. The last chunk has
+        no audio where the text ended with a blank line.
         """
         values = self._options(TurboStreamOptions, options)
         values["chunks"] = values["chunks"] or ChunkOptions()

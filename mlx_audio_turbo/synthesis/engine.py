@@ -24,6 +24,8 @@ from .process import check_process, check_usable
 T = TypeVar("T")
 Steps = Generator[T | None, None, None]
 """A generator of results; ``None`` is a step without one."""
+ASLEEP: Any = object()
+"""In place of a result: there is nothing to do until :meth:`Results.wake` is called."""
 
 LAST_STEP = 30.0
 """Seconds that closing waits for the step under way."""
@@ -47,6 +49,14 @@ class _Request(Generic[T]):
     error: BaseException | None = None
     over: bool = False
     given_up: bool = False
+    asleep: bool = False
+    woken: bool = False
+    """Wakened since its step began, which may not have seen why."""
+
+    @property
+    def can_step(self) -> bool:
+        """Whether it has something to do, and its caller room for a result."""
+        return self.given_up or (not self.asleep and len(self.ready) < AHEAD)
 
 
 class _State:
@@ -64,16 +74,19 @@ class _State:
         with self.changed:
             while not self.closed:
                 for request in self.requests:
-                    if request.given_up or len(request.ready) < AHEAD:
+                    if request.can_step:
                         self.requests.remove(request)
                         self.requests.append(request)
+                        request.woken = False
                         return request
                 self.changed.wait()
         return None
 
     def settle(self, request: _Request[Any], result: Any, error: BaseException | None) -> None:
         with self.changed:
-            if result is not None:
+            if result is ASLEEP:
+                request.asleep = not request.woken
+            elif result is not None:
                 request.ready.append(result)
             if error is not None:
                 request.over = True
@@ -215,6 +228,12 @@ class Results(Generic[T]):
             result = request.ready.popleft()
             state.changed.notify_all()
         return result
+
+    def wake(self) -> None:
+        """Go on with work that is asleep."""
+        with self._state.changed:
+            self._request.woken, self._request.asleep = True, False
+            self._state.changed.notify_all()
 
     def close(self) -> None:
         """End the work; the remaining results are dropped."""

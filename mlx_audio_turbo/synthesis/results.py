@@ -12,6 +12,7 @@ from ..speech import AudioChunk, Speech
 from ..text.segments import Segment
 from .engine import Results
 from .tasks import Clock, Piece
+from .text_feed import TextFeed
 
 
 class Chunks:
@@ -19,16 +20,23 @@ class Chunks:
 
     Unlike a generator it may be closed by another thread while a caller waits for the next chunk,
     which then ends.
+
+    Args:
+        feed: where the text comes from, if it comes in pieces.
     """
 
-    def __init__(self, pieces: Results[Piece]):
-        self._pieces, self._index = pieces, 0
+    def __init__(self, pieces: Results[Piece], feed: TextFeed | None = None):
+        self._pieces, self._feed, self._index = pieces, feed, 0
 
     def __iter__(self) -> Chunks:
         return self
 
     def __next__(self) -> AudioChunk:
-        piece = next(self._pieces)
+        try:
+            piece = next(self._pieces)
+        except BaseException as error:
+            self._end(error)
+            raise
         index, self._index = self._index, self._index + 1
         segment = piece.task.segment
         return AudioChunk(
@@ -44,6 +52,20 @@ class Chunks:
     def close(self) -> None:
         """End the work; the remaining chunks are dropped."""
         self._pieces.close()
+        if self._feed is not None:
+            self._feed.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _end(self, error: BaseException) -> None:
+        """Take no more text; at the end of the audio, raise what ended the text early."""
+        if self._feed is None:
+            return
+        self._feed.close()
+        early, self._feed.error = self._feed.error, None
+        if isinstance(error, StopIteration) and early is not None:
+            raise early from None
 
 
 def speeches(

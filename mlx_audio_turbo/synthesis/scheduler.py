@@ -25,6 +25,7 @@ from ..t3.decoder import Decoder, Request
 from ..t3.interface import Condition
 from ..t3.prefix_cache import PrefixCache
 from ..text.segments import resplit
+from .engine import ASLEEP
 from .noise import NoiseSource
 from .session import Rendering, Session, Utterance
 from .tasks import Clock, Piece, Task
@@ -71,16 +72,21 @@ class Scheduler:
         encode_text: Callable[[str], list[int]],
         options: SpeakingOptions,
         clock: Clock,
+        pending: Callable[[], bool] = lambda: False,
     ) -> Generator[Piece | None, None, None]:
         """Open a session for the tasks of a call, and step until it is done.
 
         Gives the pieces in the order of the tasks, and None after a step without one. Closing the
         generator drops the session with all its utterances.
 
+        Args:
+            pending: whether the next task is not known yet. The session sleeps where it has no
+                other.
+
         Raises:
             What an utterance of the session raises.
         """
-        session = Session(iter(tasks), encode_text, options, clock)
+        session = Session(iter(tasks), encode_text, options, clock, pending)
         self._sessions.append(session)
         try:
             while not session.done:
@@ -89,7 +95,7 @@ class Scheduler:
                     yield session.ready.popleft()
                 if session.error is not None:
                     raise session.error
-                yield None
+                yield ASLEEP if session.asleep else None
         finally:
             self._close(session)
 

@@ -39,6 +39,7 @@ class Session:
         encode_text: Callable[[str], list[int]],
         options: SpeakingOptions,
         clock: Clock,
+        pending: Callable[[], bool],
     ):
         self.encode_text, self.options, self.clock = encode_text, options, clock
         self.ready: deque[Piece] = deque()
@@ -46,6 +47,7 @@ class Session:
         self.error: BaseException | None = None
         self.opened = time.monotonic()
         self._waiting: Iterator[Task] | None = tasks
+        self._pending = pending
         self._again: deque[Task] = deque()
         self._order = InOrder()
         self._emitted: tuple[float, float] | None = None  # when the first audio came, and its end
@@ -57,9 +59,15 @@ class Session:
         return not more and not self.ready and self.error is None
 
     @property
+    def asleep(self) -> bool:
+        """Whether it can do nothing until its next task is known."""
+        busy = self._again or self.active or self.unrendered or self.ready
+        return self._waiting is not None and not busy and self._pending()
+
+    @property
     def wants_task(self) -> bool:
         """Whether another of its tasks can start."""
-        more = self._waiting is not None or bool(self._again)
+        more = bool(self._again) or (self._waiting is not None and not self._pending())
         return more and self.active < self.options.batch_size and len(self.ready) < MAX_READY
 
     @property

@@ -10,6 +10,7 @@ from ..errors import TextError
 _QUOTES = (("“", '"'), ("”", '"'), ("‘", "'"), ("’", "'"))
 _CLOSING = (".", "!", "?", "-", ",")
 
+SOFT_HYPHEN = "\u00ad"
 _INVISIBLE = re.compile(
     "\u00ad\\s*\n\\s*|[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )

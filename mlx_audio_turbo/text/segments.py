@@ -33,14 +33,14 @@ Korean: English is about 15 letters a second, Mandarin 4 to 5 syllables, Japanes
 Korean 6 syllables."""
 _LINE_END = re.compile("\r\n|[\n\r\u2028]")
 
-Pause = Literal["word", "clause", "sentence", "paragraph", "end"]
+Pause = Literal["word", "clause", "sentence", "paragraph", "end", "open"]
 
 
 @dataclass(frozen=True)
 class Segment:
     """A part of the text that is spoken as one utterance.
 
-    pause: what ends here; it sets the silence that follows.
+    pause: what ends here; it sets the silence that follows. ``open`` is not known yet.
     glue: what stands between this segment and the next: a space, a paragraph break, or nothing.
     """
 
@@ -56,7 +56,7 @@ class Segment:
 
 def pause_after(segment: Segment, pauses: PauseOptions) -> float:
     """Seconds of silence between ``segment`` and the next one; none after the last."""
-    return 0.0 if segment.pause == "end" else getattr(pauses, segment.pause)
+    return 0.0 if segment.pause in ("end", "open") else getattr(pauses, segment.pause)
 
 
 def normalize_spaces(text: str) -> str:
@@ -103,7 +103,7 @@ def split_text(text: str, *, limit: int = SEGMENT_LIMIT, by_script: bool = False
         for paragraph, most in zip(paragraphs, limits, strict=True)
         for s in _pack_paragraph(paragraph, most)
     )
-    segments = [s for segment in packed for s in _within_bytes(segment, max(limit, MAX_BYTES))]
+    segments = [part for segment in packed for part in within_bytes(segment, limit)]
     if segments:
         segments[-1] = replace(segments[-1], pause="end", glue="")
     return segments
@@ -123,17 +123,32 @@ def _limit_of(paragraph: str, limit: int) -> int:
     """The characters of ``paragraph`` that take as long to say as ``limit`` letters."""
     if paragraph.isascii():
         return limit
-    letters = len(paragraph) + sum(
-        (weight - 1) * len(characters.findall(paragraph)) for characters, weight in _LONG_CHARACTERS
+    return round(limit * len(paragraph) / letters_of(paragraph))
+
+
+def letters_of(text: str) -> float:
+    """How many letters of an alphabet take as long to say as ``text``."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum(
+        (weight - 1) * len(characters.findall(text)) for characters, weight in _LONG_CHARACTERS
     )
-    return round(limit * len(paragraph) / letters)
 
 
-def _within_bytes(segment: Segment, most: int) -> list[Segment]:
-    """``segment``, split by :func:`resplit` if it has more bytes than ``most``."""
+def within_bytes(segment: Segment, limit: int) -> list[Segment]:
+    """``segment``, split by :func:`resplit` if it has more bytes than the model reads.
+
+    Args:
+        limit: of a segment, in characters.
+    """
     size = 0 if segment.text.isascii() else len(segment.text.encode("utf-8", "surrogatepass"))
-    parts = resplit(segment) if size > most else []
+    parts = resplit(segment) if size > max(limit, MAX_BYTES) else []
     return parts if len(parts) > 1 else [segment]
+
+
+def first_part(paragraph: str, limit: int) -> Segment:
+    """The first segment of a paragraph (white space folded) of at most ``limit`` characters."""
+    return next(_pack_paragraph(paragraph, limit))
 
 
 def _pack_paragraph(paragraph: str, limit: int) -> Iterator[Segment]:

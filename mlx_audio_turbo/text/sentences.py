@@ -26,6 +26,8 @@ _TRAILING = frozenset(_TERMINATORS + "”’»›)]}」』）】》,;:、，；�
 """Marks that belong to the word before them, also after a space (``Bonjour !``, ``a - b``)."""
 
 _TAG = re.compile(r"\[[^\W\d_]{1,15}(?:[ _-][^\W\d_]{1,10}){0,2}\]")
+UNSPACED_ENDINGS = tuple("。！？｡」』”’）】》")
+"""How sentences end in scripts that put no space after them."""
 _UNSPACED = re.compile(
     r"(?P<sentence>[。！？｡]+[」』”’）】》]*)|[、，；：]|(?<=\w)(?:—+|--+|…+)(?=[\w“‘«])"
 )
