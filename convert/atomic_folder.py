@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.files.atomic import flush
+from mlx_audio_turbo.files.lock import WITHOUT_LOCKS
 
 _SUFFIX = "mlx-audio-turbo"
 _LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}\.{_SUFFIX}")
@@ -82,7 +83,7 @@ def _locked_sibling(path: Path) -> tuple[Path, int]:
         except (BlockingIOError, FileNotFoundError):
             continue  # another process removed it between the two calls
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            if error.errno not in WITHOUT_LOCKS:
                 raise
             # A file system without locks: nothing is removed there.
             return partial, os.open(partial, os.O_RDONLY)
@@ -108,11 +109,7 @@ def _lock(folder: Path) -> int:
 def _flush(folder: Path, *, inside: bool = True) -> None:
     """Write ``folder`` to the disk before it gets its name."""
     for path in (*(folder.iterdir() if inside else ()), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        flush(path)
 
 
 def _replace_folder(new: Path, path: Path) -> None:

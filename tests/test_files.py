@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo.errors import ModelFolderError
+from mlx_audio_turbo.files import lock
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo_convert import atomic_folder as files
 from mlx_audio_turbo_convert import folder
@@ -49,6 +50,32 @@ def test_folders_that_a_process_works_on_are_kept(tmp_path: Path) -> None:
             (two / "config.json").touch()
             assert one.exists() and two.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("number", sorted({*lock.WITHOUT_LOCKS}))
+def test_file_systems_without_locks(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network volumes; a Mac has two numbers for "not supported"."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with files.new_folder(tmp_path / "model") as place:
+        (place / "config.json").touch()
+    assert (tmp_path / "model" / "config.json").exists()
+    assert not lock.Lock(tmp_path / "lock").works
+
+
+def test_folders_that_cannot_be_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with files.new_folder(tmp_path / "model") as place:
+        (place / "config.json").touch()
+    assert (tmp_path / "model" / "config.json").exists()
 
 
 @pytest.mark.parametrize("exchanges", [True, False])

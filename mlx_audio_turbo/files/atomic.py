@@ -110,7 +110,7 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     except OSError as error:
         # Some network file systems cannot flush a folder.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF):
             raise
     finally:
         os.close(handle)

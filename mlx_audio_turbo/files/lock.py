@@ -7,7 +7,8 @@ import fcntl
 import os
 from pathlib import Path
 
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What ``flock`` fails with where files have no locks; on a Mac the second and third differ."""
 
 
 class Taken(Exception):
@@ -40,7 +41,7 @@ class Lock:
                 self._close()
                 raise Taken(owner or "process unknown") from None
             except OSError as error:
-                if error.errno not in _WITHOUT_LOCKS:
+                if error.errno not in WITHOUT_LOCKS:
                     self._close()
                     raise
                 self.works = False
