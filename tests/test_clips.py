@@ -18,6 +18,7 @@ import soundfile
 
 from mlx_audio_turbo import AudioError, OptionError
 from mlx_audio_turbo.audio import clip_quality, clip_reader
+from mlx_audio_turbo.audio import ffmpeg as ffmpeg_command
 from mlx_audio_turbo.audio.files import encode_audio, load_audio, to_int16, write_audio
 
 from .conftest import CLIP
@@ -144,8 +145,10 @@ def m4a(folder: Path) -> Path:
 @pytest.mark.usefixtures("without_av")
 def test_m4a_without_a_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("mlx_audio_turbo.audio.ffmpeg.FOLDERS", ())
     path = m4a(tmp_path).rename(tmp_path / "my clip.m4a")
-    with pytest.raises(AudioError, match="install ffmpeg or mlx-audio-turbo") as caught:
+    hint = r"install ffmpeg \(\w+ .*install ffmpeg\) or mlx-audio-turbo"
+    with pytest.raises(AudioError, match=hint) as caught:
         load_audio(path, sample_rate=RATE)
     assert "\n" not in str(caught.value)
     # The command may be copied.
@@ -160,6 +163,21 @@ def test_m4a_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     read = load_audio(m4a(tmp_path), sample_rate=RATE)
     np.testing.assert_allclose(read, noise(6), atol=1e-4)
+
+
+@pytest.mark.usefixtures("without_av")
+def test_ffmpeg_is_found_where_path_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a Mac's Finder or launchd starts has no folder of Homebrew in PATH."""
+    assert "/opt/homebrew/bin" in ffmpeg_command.FOLDERS
+    soundfile.write(tmp_path / "real.au", noise(6), RATE, "PCM_16", "BIG", format="AU")
+    place = tmp_path / "homebrew"
+    place.mkdir()
+    fake_ffmpeg(place, f'exec /bin/cat "{tmp_path}/real.au"')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(ffmpeg_command, "FOLDERS", (str(tmp_path), str(place)))
+    assert len(load_audio(m4a(tmp_path), sample_rate=RATE)) == 6 * RATE
 
 
 @pytest.mark.usefixtures("without_av")

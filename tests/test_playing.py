@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,4 +134,14 @@ def test_a_removed_sound_card_gives_one_line(card: Card) -> None:
 def test_no_sound_card_gives_one_line(card: Card) -> None:
     card.devices = []
     with pytest.raises(ExtraError, match=r"opened \(there is none\); use --output"):
+        Player(RATE)
+
+
+def test_a_missing_portaudio_gives_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    with pytest.raises(ExtraError, match=r"PortAudio \(.*not found\); install it with: \w+ .*port"):
         Player(RATE)

@@ -12,7 +12,6 @@ import importlib.util
 import io
 import logging
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -104,7 +103,7 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
         return
     # libsndfile knows some sound in Ogg by name only.
     damaged = bool(files) and files[0].format != "OGG"
-    if damaged and not (_has_av() or shutil.which("ffmpeg")):
+    if damaged and not (_has_av() or ffmpeg.find()):
         raise AudioError(f"{name} is damaged ({fault}); export it again")
     yield from _others(path, name, fault)
     if damaged:

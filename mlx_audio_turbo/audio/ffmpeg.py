@@ -7,11 +7,13 @@ its reader does, however that ends.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +29,17 @@ FORMATS = (
     "wav,webm,wtv,wv"
 )
 """What FFmpeg may read: recordings, and nothing that leads to other files and servers."""
+FOLDERS = ("/opt/homebrew/bin", "/usr/local/bin")
+"""Where ffmpeg may be although PATH lacks them, as in what a Mac's Finder or launchd starts."""
+_INSTALL = "brew install ffmpeg" if sys.platform == "darwin" else "sudo apt install ffmpeg"
 _HEADER = struct.Struct(">4sIIIII")  # of an AU file, which unlike WAV may be of unknown length
 
 _log = logging.getLogger(__name__)
+
+
+def find() -> str | None:
+    """The path of the command; None where there is none."""
+    return shutil.which("ffmpeg") or shutil.which("ffmpeg", path=os.pathsep.join(FOLDERS))
 
 
 def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
@@ -42,12 +52,12 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
         AudioError: there is no ffmpeg, or it finds no sound in the file. Damage that leaves some
             sound is logged.
     """
-    ffmpeg = shutil.which("ffmpeg")
+    ffmpeg = find()
     if ffmpeg is None:
         wav = shlex.quote(f"{name.stem}.wav")
         raise AudioError(
-            f"{name} needs a decoder for {name.suffix.lower() or 'its format'}: install ffmpeg or "
-            "mlx-audio-turbo[codecs], or convert it elsewhere to wav "
+            f"{name} needs a decoder for {name.suffix.lower() or 'its format'}: install ffmpeg "
+            f"({_INSTALL}) or mlx-audio-turbo[codecs], or convert it elsewhere to wav "
             f"(with ffmpeg: ffmpeg -i {shlex.quote(name.name)} {wav})"
         )
     # The absolute path is no URL, and a file cannot lead ffmpeg to another place.

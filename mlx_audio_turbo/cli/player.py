@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 
 from ..errors import ExtraError
 
+_INSTALL = (
+    "brew install portaudio" if sys.platform == "darwin" else "sudo apt install libportaudio2"
+)
 _READY = 0.2
 """Seconds of audio in the card's buffer. With less, a busy machine makes it crackle."""
 _PIECE = 0.05
@@ -95,7 +99,7 @@ def _open(sample_rate: int) -> Any:
         ) from None
     except OSError as error:
         raise ExtraError(
-            f"playing needs PortAudio ({error}); install it with: sudo apt install libportaudio2"
+            f"playing needs PortAudio ({error}); install it with: {_INSTALL}"
         ) from None
     try:
         return sounddevice.OutputStream(
