@@ -11,7 +11,8 @@ from typing import cast
 import mlx.core as mx
 import pytest
 
-from mlx_audio_turbo.synthesis.engine import AHEAD, Engine
+from mlx_audio_turbo.ops import device
+from mlx_audio_turbo.synthesis.engine import AHEAD, Engine, default_cache_limit
 
 
 @pytest.fixture
@@ -125,6 +126,25 @@ def test_the_callers_cache_limit_is_restored() -> None:
         assert mx.set_cache_limit(123_456_789) == 123_456_789
     finally:
         mx.set_cache_limit(before)
+
+
+@pytest.mark.parametrize(
+    ("info", "wanted"),
+    [
+        ({"memory_size": 8 << 30}, 1 << 30),
+        ({"memory_size": 64 << 30}, 2 << 30),
+        ({"total_memory": 2 << 30}, 512 << 20),
+        ({}, 512 << 20),
+    ],
+)
+def test_the_cache_limit_follows_the_gpus_memory(
+    info: dict[str, int], wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_FORCED", "0")
+    assert default_cache_limit() == 128 << 20
+    monkeypatch.setattr(device, "_FORCED", "metal")
+    monkeypatch.setattr(mx, "device_info", lambda *_: info)
+    assert default_cache_limit() == wanted
 
 
 def test_many_callers_get_their_own_results(engine: Engine) -> None:

@@ -145,8 +145,8 @@ class Model(OpenedModel):
             revision: commit of a Hub repository.
             dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
             cache_limit: bytes that MLX may keep of freed buffers while this model works, by
-                default 512 MiB on a GPU and 128 MiB on the CPU. The process's own limit is
-                restored between steps.
+                default 128 MiB on the CPU and on a GPU an eighth of its memory, 512 MiB to 2 GiB.
+                The process's own limit is restored between steps.
 
         Raises:
             ModelFolderError: the folder is absent, damaged or of another kind.

@@ -84,6 +84,12 @@ def on_cuda() -> bool:
     return on_gpu() and (_FORCED == "cuda" or (_FORCED == "0" and mx.cuda.is_available()))
 
 
+def gpu_memory() -> int:
+    """Bytes of the GPU's memory, on a Mac all of the machine's; 0 where MLX does not say."""
+    info = mx.device_info(device())
+    return int(info.get("memory_size") or info.get("total_memory") or 0)
+
+
 @cache
 def _plain_x86() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"

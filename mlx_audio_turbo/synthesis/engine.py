@@ -36,9 +36,12 @@ AHEAD = 4
 def default_cache_limit() -> int:
     """Bytes of freed buffers that MLX may keep, if the caller does not say.
 
-    On the CPU a larger cache saves no time and costs memory; see docs/kernels.md.
+    On the CPU a larger cache saves no time and costs memory; see docs/kernels.md. On a GPU the
+    buffers above the limit would be made anew in each layer: an eighth of its memory, bounded.
     """
-    return (512 if ops.on_gpu() else 128) << 20
+    if not ops.on_gpu():
+        return 128 << 20
+    return min(max(ops.gpu_memory() // 8, 512 << 20), 2 << 30)
 
 
 @dataclass(eq=False)
