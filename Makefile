@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak listen test test-gpu-path check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the
@@ -49,6 +49,10 @@ test-gpu-path: $(VENV)/.installed-dev
 	for path in metal cuda; do MLX_AUDIO_TURBO_FORCE_GPU_PATH=$$path $(VENV)/bin/python -m pytest -q \
 	  tests/test_gpu_path.py tests/test_s3gen.py tests/test_hift.py tests/test_t3.py tests/test_ops.py \
 	  tests/test_engine.py tests/test_every_tensor.py || exit 1; done
+
+# The least MLX that is allowed and the newest, in environments of their own: .venv-mlx-….
+versions: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.measure.versions $(VERSIONS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
@@ -132,4 +136,4 @@ $(MLX_AUDIO_VENV)/.installed:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(REFERENCE_VENV) $(MLX_AUDIO_VENV) .parity build *.egg-info
+	rm -rf $(VENV) .venv-mlx-* $(REFERENCE_VENV) $(MLX_AUDIO_VENV) .parity build *.egg-info
