@@ -12,6 +12,7 @@ import uvicorn
 
 from mlx_audio_turbo import ChatterboxTurbo, VoiceLibrary
 from mlx_audio_turbo.server.app import create_app
+from mlx_audio_turbo.server.connection import uvicorn_config
 from mlx_audio_turbo.server.pool import ModelPool
 from mlx_audio_turbo.server.settings import ServerSettings
 
@@ -24,7 +25,8 @@ class Running:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
+        self.port = port
+        config = uvicorn_config(app, host="127.0.0.1", port=port, log_level="warning")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

@@ -39,25 +39,27 @@ class Part:
     duration: float
 
 
-def read_part(path: Path, start: float | None) -> Part:
+def read_part(path: Path, start: float | None, *, longest: float | None = None) -> Part:
     """A clip of up to 60 s whole; of a longer one 30 s: the best, or those from ``start`` on.
 
     The clip is read forwards to its end, whatever its header says of its length.
 
     Raises:
-        AudioError: no decoder can read it, or it is no clip of a voice.
+        AudioError: no decoder can read it, it is no clip of a voice, or it has more than
+            ``longest`` seconds.
         OptionError: ``start`` is negative.
     """
     if start is not None and not start >= 0:
         raise OptionError(f"the part of the clip starts at {start} s; give 0 or more seconds")
     with decoders.regular_file(path) as file:
         if start is not None:
-            return _cut(file, path, start)
+            return _cut(file, path, start, longest)
         rate, count = 0, 0
         beginning: list[np.ndarray] = []
         levels: list[np.ndarray] = []
         for rate, block in decoders.blocks(file, path):
             _check(path, rate, block.shape[1])
+            _check_length(path, count + len(block), rate, longest)
             if count <= LONGEST_WHOLE * rate:
                 beginning.append(block)
             levels.append(_levels(block, _frame(rate)))
@@ -70,12 +72,13 @@ def read_part(path: Path, start: float | None) -> Part:
         return _cut(file, path, _chosen(path, levels, duration))
 
 
-def _cut(file: Path, path: Path, start: float) -> Part:
+def _cut(file: Path, path: Path, start: float, longest: float | None = None) -> Part:
     """30 s from ``start`` seconds on, or as many as there are."""
     rate, position = 0, 0
     taken: list[np.ndarray] = []
     for rate, block in decoders.blocks(file, path):
         _check(path, rate, block.shape[1])
+        _check_length(path, position + len(block), rate, longest)
         first, stop = round(start * rate), round(start * rate) + round(PART * rate)
         part = block[max(0, first - position) : max(0, stop - position)]
         position += len(block)
@@ -91,6 +94,11 @@ def _check(path: Path, rate: int, channels: int) -> None:
         raise AudioError(f"{path} has {rate} samples a second; give 8,000 to 192,000")
     if channels > CHANNELS:
         raise AudioError(f"{path} has {channels} channels; give 1 to {CHANNELS}")
+
+
+def _check_length(path: Path, count: int, rate: int, longest: float | None) -> None:
+    if longest is not None and count > longest * rate:
+        raise AudioError(f"{path} is longer than {longest:g} s; give a part of it")
 
 
 def _check_start(path: Path, start: float, duration: float) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = 60
 """Few blocks: soundfile seeks after each, and an mp3 decoder stumbles over that."""
+MAX_BLOCK = 60 * 96_000 * 2
+"""Values of a block: a minute of stereo at 96 kHz."""
 MAX_PIPE = 2 << 30
 """Bytes that are taken from a pipe: an hour of stereo at 48 kHz in float32 is 1.4 GB."""
 SHORTEST = 5
@@ -89,7 +91,7 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
             files = _opened(path, name, stack)
             expected = sum(file.frames for file in files)
             for file in files:
-                size = BLOCK_SECONDS * file.samplerate
+                size = _block_size(file)
                 while len(block := file.read(size, dtype="float32", always_2d=True)):
                     read += len(block)
                     yield file.samplerate, block
@@ -108,6 +110,12 @@ def blocks(path: Path, name: Path) -> Iterator[tuple[int, np.ndarray]]:
     yield from _others(path, name, fault)
     if damaged:
         _warn_damaged(name, fault)
+
+
+def _block_size(file: soundfile.SoundFile) -> int:
+    """Samples of a block: whole seconds, fewer where a header claims rates that no clip has."""
+    seconds = MAX_BLOCK // (file.samplerate * file.channels)
+    return file.samplerate * max(1, min(BLOCK_SECONDS, seconds))
 
 
 def _opened(path: Path, name: Path, stack: ExitStack) -> list[soundfile.SoundFile]:

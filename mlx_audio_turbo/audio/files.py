@@ -39,16 +39,24 @@ _BLOCK = 65_536
 
 
 def load_audio(
-    path: str | os.PathLike[str], *, sample_rate: int, start: float | None = None
+    path: str | os.PathLike[str],
+    *,
+    sample_rate: int,
+    start: float | None = None,
+    longest: float | None = None,
 ) -> np.ndarray:
     """Read a clip as mono float32 (samples,) at ``sample_rate``; equals librosa.load up to 60 s.
 
     Of a longer clip the 30 s that sound most like clean speech are taken, or 30 s from ``start``
     seconds on. What may spoil a voice (noise, clipping, silence, an offset) is logged as a warning.
 
+    Args:
+        longest: seconds after which reading ends with an error; a small file may hold days.
+
     Raises:
         AudioError: no such file, no audio in it, NaN or infinite samples, silence, a sample rate
-            or a number of channels that no clip of a voice has, or it ends before ``start``.
+            or a number of channels that no clip of a voice has, it ends before ``start``, or it is
+            longer than ``longest``.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise AudioError(f"the clip is a {type(path).__name__}; give a path or a NumPy array")
@@ -61,7 +69,7 @@ def load_audio(
         raise AudioError(f"{path} cannot be read ({error.strerror}); check the path") from None
     if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path} is a folder; give an audio file")
-    part = clip_reader.read_part(path, start)
+    part = clip_reader.read_part(path, start, longest=longest)
     samples = check_samples(part.samples, str(path))
     clip_quality.log_warnings(path, samples, part.samples, part.sample_rate)
     return resample_soxr(samples, part.sample_rate, sample_rate)

@@ -8,7 +8,6 @@ import ipaddress
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from ..errors import ExtraError, OptionError
 from .options import Parser, underscored
@@ -85,9 +84,11 @@ def _serve(args: argparse.Namespace) -> None:
 
     from ..loading.catalog import DEFAULT_MODEL
     from ..server.app import create_app
+    from ..server.connection import uvicorn_config
     from ..server.settings import ServerSettings
 
-    hosts = ("127.0.0.1", "localhost", "[::1]", args.host, *args.allow_host)
+    own = f"[{args.host}]" if ":" in args.host else args.host
+    hosts = ("127.0.0.1", "localhost", "[::1]", own, *args.allow_host)
     settings = ServerSettings(
         api_key=key,
         hosts=("*",) if args.host in ("0.0.0.0", "::") and not args.allow_host else hosts,
@@ -101,9 +102,9 @@ def _serve(args: argparse.Namespace) -> None:
         import asyncio
 
         asyncio.run(app.state.server.pool.get(None))
-    options: dict[str, Any] = {"timeout_graceful_shutdown": 30, "timeout_keep_alive": 30}
     level = "info" if args.verbose else "warning"
-    uvicorn.run(app, host=args.host, port=args.port, log_level=level, **options)
+    config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
+    uvicorn.Server(config).run()
 
 
 def _is_loopback(host: str) -> bool:

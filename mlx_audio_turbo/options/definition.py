@@ -47,8 +47,12 @@ class Option:
 
     def contains(self, value: float) -> bool:
         """Whether a number is within the range; infinity and NaN never are."""
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number that no float holds
+            return False
         return (
-            math.isfinite(value)
+            finite
             and (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
@@ -82,12 +86,14 @@ class Definition:
             what = "a whole number" if self.kind is int else "a number"
             given = isinstance(value, number) and not isinstance(value, bool)
             if not given or not self.option.contains(typing.cast(float, value)):
-                raise OptionError(f"{self.name} is {value!r}; give {what} {self.option.range}")
+                raise OptionError(
+                    f"{self.name} is {_shown(value)}; give {what} {self.option.range}"
+                )
             return self.kind(typing.cast(float, value))
         if not isinstance(value, self.kind):
             what = "True or False" if self.kind is bool else f"a {self.kind.__name__}"
             raise OptionError(
-                f"{self.name} is {value!r}; give {what}{' or None' if self.optional else ''}"
+                f"{self.name} is {_shown(value)}; give {what}{' or None' if self.optional else ''}"
             )
         return value
 
@@ -111,6 +117,12 @@ def definitions(owner: type) -> Mapping[str, Definition]:
             option=option,
         )
     return found
+
+
+def _shown(value: Any) -> str:
+    """A wrong value, as a message shows it."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _plain(number: float) -> str:

@@ -7,7 +7,6 @@ other requests in the model's decoding batch, and its audio is encoded as it com
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -19,26 +18,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from ..config import SAMPLE_RATE
 from ..errors import TurboError, VoiceError
-from ..models.base import Model
 from ..options import RUN_OPTIONS, definitions
-from ..speech import AudioChunk
-from ..voice import Voice
 from ..voice_library import VoiceLibrary
 from . import access, answers, errors, metrics
 from .admission import Admission
-from .audio_stream import MEDIA_TYPES, AudioStream, audio_stream
 from .errors import RequestError
 from .pool import ModelPool
-from .settings import OPENAI_VOICES, ServerSettings
-from .speech_request import SpeechRequest, model_options, parse_json, parse_speech
-from .voices import create_voice
+from .settings import ServerSettings
+from .speaking import Speaking
+from .speech_request import parse_json, parse_speech
+from .voices import create_voice, read_upload
 
 
 class Server:
@@ -48,117 +42,35 @@ class Server:
         self.pool, self.library, self.settings = pool, library, settings
         self.admission = Admission(settings.max_active, settings.max_waiting)
         self.metrics = metrics.Metrics(self.admission, pool)
+        self.speaking = Speaking(pool, library, settings, self.admission, self.metrics)
 
     async def speech(self, request: Request) -> Response:
         """``POST /v1/audio/speech``."""
-        content = await access.read_body(request, self.settings)
+        content = await access.read_json(request, self.settings)
         spec = parse_speech(parse_json(content), self.settings)
         stack = AsyncExitStack()
         try:
-            await stack.enter_async_context(self.admission.place())
-            model = await self.pool.get(spec.model)
-            voice = await self.voice(model, spec.voice)
-            options = model_options(RUN_OPTIONS[type(model).__name__], spec.options)
-            options.pop("batch_size", None)
-            encoder = audio_stream(spec.format, SAMPLE_RATE)
-            stream: Any = model
-            chunks = await to_thread.run_sync(
-                partial(stream.stream, spec.text, voice=voice, **options)
-            )
+            return await access.while_listening(request, partial(self.speaking.answer, spec, stack))
         except BaseException:
             await stack.aclose()
             raise
-        body = self._body(stack, chunks, encoder, spec, time.monotonic())
-        media = "text/event-stream" if spec.events else MEDIA_TYPES[spec.format]
-        return StreamingResponse(body, media_type=media, headers={"Cache-Control": "no-store"})
-
-    async def _body(
-        self,
-        stack: AsyncExitStack,
-        chunks: Any,
-        encoder: AudioStream,
-        spec: SpeechRequest,
-        started: float,
-    ) -> AsyncIterator[bytes]:
-        """The response as it is made; a listener who leaves frees its place within a step."""
-        samples, tokens = 0, 0
-        try:
-            while True:
-                chunk: AudioChunk | None = await to_thread.run_sync(
-                    next, chunks, None, abandon_on_cancel=True
-                )
-                if chunk is None:
-                    break
-                if not samples:
-                    self.metrics.first_audio(time.monotonic() - started)
-                samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
-                if content := await to_thread.run_sync(encoder.write, chunk.audio):
-                    yield answers.event("delta", content) if spec.events else content
-            if content := await to_thread.run_sync(encoder.finish):
-                yield answers.event("delta", content) if spec.events else content
-            if spec.events:
-                yield answers.done(len(spec.text), tokens)
-            self.metrics.spoken(samples / SAMPLE_RATE, time.monotonic() - started)
-        finally:
-            chunks.close()
-            await stack.aclose()
 
     async def captions(self, request: Request) -> Response:
         """``POST /v1/audio/captions``: the segments of a text with their times."""
-        values = parse_json(await access.read_body(request, self.settings))
+        values = parse_json(await access.read_json(request, self.settings))
         kind = values.pop("response_format", None) or "json"
         if kind not in ("json", "srt", "vtt"):
             raise RequestError(
                 400, "invalid_response_format", "response_format is not one of json, srt, vtt"
             )
         spec = parse_speech(values, self.settings)
-        async with self.admission.place():
-            model: Any = await self.pool.get(spec.model)
-            voice = await self.voice(model, spec.voice)
-            options = model_options(RUN_OPTIONS[type(model).__name__], spec.options)
-            parts = await to_thread.run_sync(
-                lambda: list(model.generate_parts(spec.text, voice=voice, **options))
-            )
-        lines, start = [], 0.0
-        for part in parts:
-            lines.append((start, start + part.duration, part.text))
-            start += part.duration
+        parts = await access.while_listening(request, partial(self.speaking.parts, spec))
+        lines = [(start, stop, text) for start, stop, text in parts if stop > start]
         if kind == "json":
             segments = [{"start": a, "end": b, "text": text} for a, b, text in lines]
-            return JSONResponse({"duration": start, "segments": segments})
+            duration = lines[-1][1] if lines else 0.0
+            return JSONResponse({"duration": duration, "segments": segments})
         return Response(answers.subtitles(lines, kind), media_type="text/plain; charset=utf-8")
-
-    async def voice(self, model: Model, name: str | None) -> Voice | None:
-        """The voice of a name; None is the model's own.
-
-        Raises:
-            RequestError: there is no such voice.
-        """
-        settings = self.settings
-        if name is not None:
-            name = settings.voice_aliases.get(name, name)
-        if name in OPENAI_VOICES and name not in self.library.names():
-            name = settings.default_voice
-        if name is None or name == "default":
-            name = settings.default_voice
-        if name is None:
-            if model.builtin_voice is None:
-                raise RequestError(
-                    *(400, "invalid_voice"),
-                    "this model has no voice of its own; name one of /v1/audio/voices",
-                    param="voice",
-                )
-            return None
-        if name in model.voices:
-            return await to_thread.run_sync(model.load_voice, name)
-        try:
-            return await to_thread.run_sync(lambda: self.library.get(name).voice)
-        except VoiceError:
-            raise RequestError(
-                *(400, "invalid_voice"),
-                "there is no such voice; see /v1/audio/voices",
-                param="voice",
-            ) from None
 
     async def models(self, request: Request) -> Response:
         """``GET /v1/models``."""
@@ -171,9 +83,9 @@ class Server:
     async def voices(self, request: Request) -> Response:
         """``GET`` and ``POST /v1/audio/voices``."""
         if request.method == "POST":
-            async with self.admission.place():
-                model = await self.pool.get(None)
-                saved = await create_voice(request, model, self.library, self.settings)
+            upload = await read_upload(request, self.library, self.settings)
+            async with self.admission.place(), self.pool.lease(None) as model:
+                saved = await create_voice(upload, model, self.library, self.settings)
             return JSONResponse(answers.voice(saved), 201)
         names = await to_thread.run_sync(self.library.names)
         own = [each for name in self.pool.loaded for each in (await self.pool.get(name)).voices]
@@ -279,7 +191,7 @@ def create_app(
     ]
     middleware = [
         Middleware(access.RequestIds),
-        Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts)),
+        Middleware(access.Gate, hosts=settings.hosts, origins=settings.origins),
     ]
     if settings.origins:
         middleware.append(
@@ -312,8 +224,10 @@ def create_app(
             RequestError: errors.on_request_error,
             TurboError: errors.on_our_error,
             HTTPException: errors.on_http_error,
+            Exception: errors.on_any_error,
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a redirect would repeat what the client calls itself
     app.state.server = server
     return app

@@ -74,6 +74,12 @@ async def on_our_error(request: Request, error: Exception) -> Response:
     return await on_request_error(request, refused(error))
 
 
+async def on_any_error(request: Request, error: Exception) -> Response:
+    """The answer to a fault of the server; its log has the details."""
+    content = body("internal_error", "the server failed; see its log", status=500)
+    return JSONResponse(content, 500)
+
+
 async def on_http_error(request: Request, error: Exception) -> Response:
     """The answer to an unknown route or method."""
     assert isinstance(error, HTTPException)

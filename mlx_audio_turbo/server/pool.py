@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from anyio import to_thread
 
@@ -37,6 +39,7 @@ class ModelPool:
         self._loaded: dict[str, Model] = {}
         self._locks = {name: threading.Lock() for name in self.names}
         self._used: dict[str, float] = {}
+        self._users: Counter[str] = Counter()
 
     def find(self, name: str | None) -> str:
         """The served name behind a name of a request.
@@ -77,9 +80,20 @@ class ModelPool:
         """The names of the models in memory."""
         return tuple(self._loaded)
 
-    def touch(self, name: str) -> None:
-        """Note that a model is in use."""
-        self._used[name] = time.monotonic()
+    @asynccontextmanager
+    async def lease(self, name: str | None) -> AsyncIterator[Model]:
+        """The model for the time of the block, in which it stays in memory.
+
+        Raises:
+            What :meth:`get` raises.
+        """
+        found = self.find(name)
+        self._users[found] += 1
+        try:
+            yield await self.get(found)
+        finally:
+            self._users[found] -= 1
+            self._used[found] = time.monotonic()
 
     async def unload_idle(self, seconds: float) -> None:
         """Drop models that nothing used for so long; runs until it is cancelled."""
@@ -87,5 +101,5 @@ class ModelPool:
             await asyncio.sleep(min(seconds, 5.0))
             now = time.monotonic()
             for name in self.loaded:
-                if now - self._used.get(name, now) > seconds:
+                if not self._users[name] and now - self._used.get(name, now) > seconds:
                     self._loaded.pop(name, None)

@@ -24,9 +24,11 @@ class ServerSettings:
     default_voice: the name of the voice that speaks where an unknown OpenAI voice is asked for;
         None is the model's own voice.
     voice_aliases, model_aliases: further names.
-    max_body: bytes of a request; max_text: characters of a text; max_clip_seconds: of an upload.
+    max_body: bytes of an upload; max_json: of any other request; max_text: characters of a text.
+    max_clip_seconds: of an upload.
     max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
-    body_seconds: time in which a request's body must arrive.
+    header_seconds, body_seconds: in which the head and the body of a request must arrive.
+    stalled_seconds: after which a listener who takes no more bytes is cut off.
     idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
     """
 
@@ -38,9 +40,12 @@ class ServerSettings:
     voice_aliases: dict[str, str] = field(default_factory=dict)
     model_aliases: dict[str, str] = field(default_factory=dict)
     max_body: int = 25_000_000
+    max_json: int = 1_000_000
     max_text: int = 20_000
     max_clip_seconds: float = 120.0
     max_active: int = 16
     max_waiting: int = 32
+    header_seconds: float = 30.0
     body_seconds: float = 30.0
+    stalled_seconds: float = 120.0
     idle_unload: float = 0.0

@@ -16,6 +16,7 @@ from .settings import ServerSettings
 VOICE_NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
 """The pattern of voice names. It has no path in it."""
 _SCALARS = (int, float, str, bool)
+_MARKUP = re.compile(r"\s*<(\?xml|!doctype|!entity|speak)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ def parse_speech(values: Mapping[str, Any], settings: ServerSettings) -> SpeechR
         raise RequestError(
             *(400, "text_too_long"),
             f"input has {len(text)} characters; give at most {settings.max_text}",
+            param="input",
+        )
+    if "\0" in text:
+        raise RequestError(
+            400, "invalid_input", "input has a null character; leave it out", param="input"
+        )
+    if _MARKUP.match(text):
+        raise RequestError(
+            *(400, "unsupported_markup"),
+            "input is SSML, which the model would read out; send plain text",
             param="input",
         )
     speed = values.get("speed", 1)
