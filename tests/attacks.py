@@ -562,6 +562,7 @@ add(
         "another page deletes": request("DELETE", f"{VOICES}/anna", Origin="http://evil.example"),
         "a page of another port": request("GET", "/v1/models", Origin="http://127.0.0.1:1"),
         "none": request("GET", "/v1/models", Origin="null"),
+        "no address": request("GET", "/v1/models", Origin="http://["),
         "a name that begins alike": request("GET", "/v1/models", Origin="http://127.0.0.1.evil"),
         "before a fetch": request(
             "OPTIONS",

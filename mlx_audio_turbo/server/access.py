@@ -8,7 +8,6 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from anyio import fail_after
 from starlette.datastructures import Headers
@@ -161,7 +160,7 @@ class Gate:
                 "the Host header names another server; --allow_host adds a name",
             )
         for origin in headers.getlist("origin"):
-            own = urlsplit(origin.lower()).netloc == hosts[0]
+            own = origin.lower() in (f"http://{hosts[0]}", f"https://{hosts[0]}")
             if not own and origin not in self._origins and "*" not in self._origins:
                 return RequestError(
                     *(403, "forbidden_origin"),
