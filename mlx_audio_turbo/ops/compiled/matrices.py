@@ -1,0 +1,68 @@
+"""The weights of a Linear layer where they lie, for kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from .formats import Format
+from .products import OUTPUTS, product
+
+_NAMES = {mx.float32: "float32", mx.float16: "float16", mx.bfloat16: "bfloat16"}
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Weights (outputs, inputs), with the arrays that hold them: views of MLX's own.
+
+    scales, biases: (outputs, groups) of a quantised matrix.
+    """
+
+    format: Format
+    outputs: int
+    inputs: int
+    weights: np.ndarray
+    scales: np.ndarray | None = None
+    biases: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, layer: nn.Linear | nn.QuantizedLinear) -> Matrix | None:
+        """The weights of ``layer``; None where kernels do not take them."""
+        weight = layer.weight
+        if isinstance(layer, nn.QuantizedLinear):
+            if layer.mode != "affine" or layer.bits not in (4, 6, 8):
+                return None
+            format = Format(layer.bits, layer.group_size, _NAMES[layer.scales.dtype])
+            inputs = layer.scales.shape[1] * layer.group_size
+            scales, biases = view(layer.scales), view(layer["biases"])
+        elif weight.dtype in _NAMES:
+            format = Format(0, 0, _NAMES[weight.dtype])
+            inputs, scales, biases = weight.shape[1], None, None
+        else:
+            return None
+        outputs = weight.shape[0]
+        if outputs < OUTPUTS or inputs % format.span:
+            return None
+        return cls(format, outputs, inputs, view(weight), scales, biases)
+
+    @property
+    def addresses(self) -> tuple[int, int, int]:
+        """Of weights, scales and biases."""
+        parts = (self.weights, self.scales, self.biases)
+        return tuple(0 if part is None else part.ctypes.data for part in parts)  # pyright: ignore
+
+    def times(self, x: np.ndarray) -> np.ndarray:
+        """(rows, inputs) to (rows, outputs), float32, on one thread."""
+        y = np.empty((len(x), self.outputs), np.float32)
+        x = np.ascontiguousarray(x, np.float32)
+        product(self.format, self.addresses, self.inputs, self.outputs, x, y)
+        return y
+
+
+def view(array: mx.array) -> np.ndarray:
+    """An array of MLX as NumPy's, not copied; bfloat16 as the uint16 of its bits."""
+    mx.eval(array)
+    return np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)

@@ -1,0 +1,268 @@
+"""Rows times a weight matrix as it is stored: quantised, half or float32.
+
+A weight becomes a float32 in a register, is multiplied and added in float32, and is never written
+back: the result is that of the expanded matrix to rounding. The sums of a row do not depend on how
+many rows or outputs are computed together.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from . import vectors as v
+from .formats import FLOATS, Format, FormatType
+from .runtime import kernel
+from .words import address, intrinsic, part
+
+OUTPUTS = 8
+"""Outputs that are computed together for one row: each is a stream of memory and a sum."""
+OUTPUTS_OF_FEW, FEW = (4 if v.WIDTH == 16 else 2), 4
+"""The same for ``FEW`` rows at a time."""
+WIDTH = v.WIDTH
+AHEAD, LINE = 768, 64
+"""Bytes of each stream to ask for in advance, and those that come with one request."""
+
+
+@intrinsic
+def _product(
+    typing: Any,
+    format: Any,
+    columns: Any,
+    weights: Any,
+    scales: Any,
+    biases: Any,
+    inputs: Any,
+    x: Any,
+    x_stride: Any,
+    outputs: Any,
+    y: Any,
+    y_stride: Any,
+) -> Any:
+    """``outputs`` elements of y (columns, ...) = x (columns, inputs) times the weights.
+
+    ``columns`` is a tuple as long as there are rows of x. Scales and biases are float32.
+    """
+    if not isinstance(format, FormatType):
+        return None
+    stored, rows = format.format, len(columns)
+    block = OUTPUTS if rows == 1 else OUTPUTS_OF_FEW
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, _, weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride = arguments
+        code = _Generator(builder, stored, inputs)
+        last = builder.sub(outputs, v.I64(block))
+        with cgutils.for_range_slice(builder, v.I64(0), outputs, v.I64(block), v.I64) as (some, _):
+            # The last block may repeat some of the one before it.
+            first = builder.select(builder.icmp_signed("<", some, last), some, last)
+            sums = code.block(first, block, rows, weights, scales, biases, x, x_stride)
+            for i, of_output in enumerate(sums):
+                place = builder.mul(v.at(builder, first, i), v.I64(4))
+                for j, each in enumerate(of_output):
+                    row = builder.mul(y_stride, v.I64(j))
+                    address = builder.add(y, builder.add(place, row))
+                    v.store(builder, v.total(builder, builder.load(each)), address)
+        return context.get_dummy_value()
+
+    return types.void(format, columns, *[types.int64] * 9), generate
+
+
+class _Generator:
+    """The code of one product."""
+
+    def __init__(self, builder: Any, format: Format, inputs: Any):
+        self._builder, self._format = builder, format
+        self._spans = builder.udiv(inputs, v.I64(format.span))
+        self._bytes = format.bytes(format.span)
+        self._row = builder.mul(self._spans, v.I64(self._bytes))
+
+    def block(
+        self,
+        first: Any,
+        count: int,
+        rows: int,
+        weights: Any,
+        scales: Any,
+        biases: Any,
+        x: Any,
+        x_stride: Any,
+    ) -> list[list[Any]]:
+        """The places of the sums, vectors, of ``count`` outputs from ``first``, for each row."""
+        builder, span = self._builder, self._format.span
+        sums = [[cgutils.alloca_once(builder, v.VECTOR) for _ in range(rows)] for _ in range(count)]
+        for each in chain(*sums):
+            builder.store(v.filled(0), each)
+        outputs = [v.at(builder, first, i) for i in range(count)]
+        streams = [builder.add(weights, builder.mul(each, self._row)) for each in outputs]
+        groups = [builder.mul(builder.mul(each, self._spans), v.I64(4)) for each in outputs]
+        columns = [builder.add(x, builder.mul(x_stride, v.I64(i))) for i in range(rows)]
+        with cgutils.for_range(builder, self._spans, intp=v.I64) as loop:
+            offset = builder.mul(loop.index, v.I64(self._bytes))
+            ahead = self._ahead(offset, count)
+            column = builder.mul(loop.index, v.I64(span * 4))
+            inputs = [
+                [
+                    v.load(builder, v.at(builder, builder.add(each, column), 4 * i), v.VECTOR)
+                    for i in range(0, span, v.WIDTH)
+                ]
+                for each in columns
+            ]
+            group = builder.mul(loop.index, v.I64(4))
+            for output in range(count):
+                for line in range(0, self._bytes, LINE):
+                    v.prefetch(builder, v.at(builder, builder.add(streams[output], ahead), line))
+                found = self._weights(builder.add(streams[output], offset))
+                if self._format.bits:
+                    place = builder.add(groups[output], group)
+                    scale, bias = (
+                        v.repeated(builder, v.load(builder, builder.add(each, place), v.FLOAT))
+                        for each in (scales, biases)
+                    )
+                    found = [v.fma(builder, each, scale, bias) for each in found]
+                for i, weight in enumerate(found):
+                    for row in range(rows):
+                        place = sums[output][row]
+                        added = v.fma(builder, weight, inputs[row][i], builder.load(place))
+                        builder.store(added, place)
+        return sums
+
+    def _ahead(self, offset: Any, count: int) -> Any:
+        """Where a stream is read after ``AHEAD`` more bytes, in the next block behind its row."""
+        builder = self._builder
+        ahead = v.at(builder, offset, AHEAD)
+        beyond = builder.icmp_signed(">=", ahead, self._row)
+        skipped = builder.mul(self._row, v.I64(count - 1))
+        return builder.add(ahead, builder.select(beyond, skipped, v.I64(0)))
+
+    def _weights(self, address: Any) -> list[Any]:
+        """The weights of one span as float32 vectors, without scale and bias."""
+        builder, format = self._builder, self._format
+        if not format.bits:
+            size = FLOATS[format.floats]
+            return [
+                v.widened(builder, v.at(builder, address, size * i), format.floats)
+                for i in range(0, format.span, v.WIDTH)
+            ]
+        step = v.WIDTH * (2 if format.bits == 4 else 1)
+        found = []
+        for i in range(0, format.span, step):
+            found += self._codes(v.at(builder, address, i * format.bits // 8))
+        return [builder.sitofp(codes, v.VECTOR) for codes in found]
+
+    def _codes(self, address: Any) -> list[Any]:
+        """The codes at ``address`` as vectors of integers: two of 4 bits, one of 6 or 8."""
+        builder, bits = self._builder, self._format.bits
+        size = v.WIDTH * 6 // 8 if bits == 6 else v.WIDTH
+        bytes = v.load(builder, address, ir.VectorType(v.I8, size))
+        if bits != 6:
+            wide = builder.zext(bytes, v.INTEGERS)
+            if bits == 8:
+                return [wide]
+            low = builder.and_(wide, v.filled(15, v.INTEGERS))
+            return [low, builder.lshr(wide, v.filled(4, v.INTEGERS))]
+        # Each code lies in one byte, or in it and the next one.
+        starts = [6 * i // 8 for i in range(v.WIDTH)]
+        pairs = [each for start in starts for each in (start, min(start + 1, size - 1))]
+        both = builder.bitcast(v.shuffled(builder, bytes, pairs), ir.VectorType(v.I16, v.WIDTH))
+        shifts = ir.Constant(v.INTEGERS, [6 * i % 8 for i in range(v.WIDTH)])
+        shifted = builder.lshr(builder.zext(both, v.INTEGERS), shifts)
+        return [builder.and_(shifted, v.filled(63, v.INTEGERS))]
+
+
+@intrinsic
+def _float_at(typing: Any, format: Any, address: Any) -> Any:
+    """The float of the format's type at ``address``, as float32."""
+    floats = format.format.floats
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = v.widened(builder, arguments[1], floats, 1)
+        return builder.extract_element(vector, v.I32(0))
+
+    return types.float32(format, types.int64), generate
+
+
+@part
+def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_stride, scratch):  # pyright: ignore
+    """y (rows, outputs) = x (rows, inputs) times the outputs from ``first`` of a matrix.
+
+    x, y and the three parts of ``matrix`` (weights, scales, biases) are addresses, the strides
+    bytes. x has the order of :func:`ordered`. Where there are several rows, x and y have room for a
+    multiple of four. ``outputs`` is at least 8. ``scratch`` is an array of float32, for two values
+    a group.
+    """
+    weights, scales, biases = matrix
+    spans = inputs // format.span
+    weights += first * spans * format.span_bytes
+    if format.bits != 0:
+        skipped, count = first * spans, outputs * spans
+        if format.float_bytes == 4:
+            scales, biases = scales + 4 * skipped, biases + 4 * skipped
+        else:
+            scales, biases = scales + 2 * skipped, biases + 2 * skipped
+            for i in range(count):
+                scratch[i] = _float_at(format, scales + 2 * i)
+                scratch[count + i] = _float_at(format, biases + 2 * i)
+            scales = address(scratch)
+            biases = scales + 4 * count
+    if rows == 1:
+        _product(format, (0,), weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride)
+    else:
+        for row in range(0, rows, 4):
+            _product(
+                format,
+                (0, 0, 0, 0),
+                weights,
+                scales,
+                biases,
+                inputs,
+                x + row * x_stride,
+                x_stride,
+                outputs,
+                y + row * y_stride,
+                y_stride,
+            )
+
+
+@part
+def ordered(format, x, y):  # pyright: ignore
+    """Write x (inputs,) to y in the order in which a product of this format reads it.
+
+    Codes of 4 bits lie in pairs: the even inputs of a block come first, then the odd ones.
+    """
+    if format.bits == 4:
+        for block in range(0, len(x), 2 * WIDTH):
+            for i in range(WIDTH):
+                y[block + i] = x[block + 2 * i]
+                y[block + WIDTH + i] = x[block + 2 * i + 1]
+    else:
+        y[:] = x
+
+
+@kernel()
+def product(format, matrix, inputs, outputs, x, y):  # pyright: ignore
+    """y (rows, outputs) = x (rows, inputs) times a whole matrix, on one thread."""
+    rows = len(x)
+    room = rows if rows == 1 else (rows + 3) // 4 * 4
+    ordered_x = np.zeros((room, inputs), np.float32)
+    found = np.empty((room, outputs), np.float32)
+    scratch = np.empty(2 * outputs * (inputs // format.span), np.float32)
+    for row in range(rows):
+        ordered(format, x[row], ordered_x[row])
+    multiply(
+        format,
+        matrix,
+        inputs,
+        0,
+        outputs,
+        rows,
+        address(ordered_x),
+        4 * inputs,
+        address(found),
+        4 * outputs,
+        scratch,
+    )
+    y[:] = found[:rows]

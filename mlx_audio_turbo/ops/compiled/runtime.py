@@ -1,0 +1,193 @@
+"""Whether kernels can be compiled here; how they are compiled, and where the code is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ...errors import OptionError
+from ...files.paths import own_folder
+
+logger = logging.getLogger("mlx_audio_turbo")
+
+SWITCH = "MLX_AUDIO_TURBO_COMPILED"
+"""``off`` in this variable runs without compiled kernels."""
+CACHE = "NUMBA_CACHE_DIR"
+"""Numba's own variable for where compiled code is kept."""
+X86_FEATURES = ("avx2", "fma", "f16c")
+"""What a processor must have; without them a half-precision weight is converted by a function."""
+# What reading a damaged file of compiled code can raise.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+)
+
+
+def available() -> bool:
+    """Whether kernels can be compiled here."""
+    return reason() is None
+
+
+@cache
+def reason() -> str | None:
+    """Why kernels cannot be compiled here, in words; None where they can."""
+    if os.environ.get(SWITCH, "").lower() in ("off", "0"):
+        return f"{SWITCH} is off"
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed (pip install 'mlx-audio-turbo[cpu]')"
+    try:
+        from llvmlite import binding
+        from numba.core import config
+    except (ImportError, OSError, AttributeError) as error:
+        return f"numba cannot be imported ({error})"
+    if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+        return "NUMBA_DISABLE_JIT is set"
+    machine = platform.machine().lower()
+    if machine in ("arm64", "aarch64"):
+        return None
+    if machine not in ("x86_64", "amd64"):
+        return f"there are no kernels for {machine}"
+    has = binding.get_host_cpu_features()
+    lacking = [name for name in X86_FEATURES if not has.get(name)]
+    if lacking or config.CPU_NAME:  # pyright: ignore[reportAttributeAccessIssue]
+        return f"the processor lacks {', '.join(lacking) or 'nothing, but NUMBA_CPU_NAME is set'}"
+    return None
+
+
+class Kernel:
+    """A function that is compiled once for each combination of argument types."""
+
+    def __init__(self, function: Callable[..., Any], *, fastmath: bool):
+        self._function, self._fastmath = function, fastmath
+        self._lock = threading.Lock()
+        self._compiled: Any = None
+
+    def compile(self, *types: Any) -> None:
+        """Compile for arguments of these numba types, or read the code from the cache."""
+        self._dispatcher().compile(types)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self._compiled or self._dispatcher())(*arguments)
+
+    def _dispatcher(self) -> Any:
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = _dispatcher(self._function, self._fastmath)
+        return self._compiled
+
+
+def kernel(*, fastmath: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorate a function that Python calls; it is compiled at :meth:`Kernel.compile`."""
+    return lambda function: Kernel(function, fastmath=fastmath)
+
+
+def in_background(task: Callable[[], object], *, name: str) -> threading.Thread:
+    """Run ``task``, which compiles, in a thread that the process waits for at its end.
+
+    Whoever needs the kernel compiles it again: that waits for this thread, and meets its error.
+    """
+
+    def run() -> None:
+        try:
+            task()
+        except _numba_errors() as error:
+            logger.info(f"{name} could not be compiled: {error}")
+
+    # No daemon: a process that ends inside of LLVM may crash.
+    thread = threading.Thread(target=run, name=f"compiling {name}", daemon=False)
+    thread.start()
+    return thread
+
+
+def _numba_errors() -> tuple[type[Exception], ...]:
+    from numba.core.errors import NumbaError
+
+    return (NumbaError, *_DAMAGED)
+
+
+_dispatcher_lock = threading.Lock()
+
+
+def _dispatcher(function: Callable[..., Any], fastmath: bool) -> Any:
+    """Numba's form of ``function``, with a place for its code where there is one."""
+    import numba
+
+    made: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
+    folder = _folder()
+    if folder is None:
+        return made
+    try:
+        from numba.core import caching, config
+    except ImportError:
+        return made
+
+    damaged = (*_DAMAGED, caching.pickle.PickleError)  # pyright: ignore[reportPrivateImportUsage]
+
+    class Cache(caching.FunctionCache):
+        """Numba's; with a full disk or a damaged file a call still succeeds."""
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except damaged as error:
+                logger.info(f"compiled code is compiled again: {error}")
+                self.flush()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            except damaged as error:
+                logger.info(f"compiled code is not kept: {error}")
+
+    with _dispatcher_lock:
+        before = config.CACHE_DIR  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            # Read by the constructor; numba takes no folder as an argument.
+            config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+            made._cache = Cache(function)
+        except _DAMAGED as error:
+            logger.info(f"compiled code is not kept: {error}")
+        finally:
+            config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
+    return made
+
+
+@cache
+def _folder() -> Path | None:
+    """Where compiled code is kept; None where no folder can be written.
+
+    Numba looks at the file of a kernel alone to see whether its code is still right. A kernel is
+    made of other files too, hence the digest.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    try:
+        base = own_folder(CACHE, lambda: platformdirs.user_cache_dir("mlx_audio_turbo"))
+        folder = base / f"kernels-{digest.hexdigest()[:16]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, OptionError) as error:
+        logger.info(f"compiled code is not kept: {error}")
+        return None
+    return folder

@@ -1,0 +1,93 @@
+"""Instructions that numba has no words for, as pieces of LLVM's language.
+
+The functions take llvmlite's builder and give values; kernels call them inside of a
+``numba.extending.intrinsic``. An address is a 64-bit integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import cgutils
+
+FLOAT, HALF = ir.FloatType(), ir.HalfType()
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+WIDTH = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+"""Floats of a vector: one register of AVX-512 or AVX2, two of NEON."""
+VECTOR = ir.VectorType(FLOAT, WIDTH)
+INTEGERS = ir.VectorType(I32, WIDTH)
+
+
+def load(builder: Any, address: Any, type: Any) -> Any:
+    """What lies at ``address``, which need not be aligned."""
+    return builder.load(builder.inttoptr(address, type.as_pointer()), align=1)
+
+
+def store(builder: Any, value: Any, address: Any) -> None:
+    """Write ``value`` to ``address``, which need not be aligned."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
+
+
+def at(builder: Any, address: Any, offset: int) -> Any:
+    """``address + offset``."""
+    return builder.add(address, I64(offset)) if offset else address
+
+
+def filled(value: float, type: Any = VECTOR) -> Any:
+    """A vector with ``value`` everywhere."""
+    return ir.Constant(type, [value] * type.count)
+
+
+def repeated(builder: Any, value: Any, count: int = WIDTH) -> Any:
+    """A vector with the scalar ``value`` everywhere."""
+    type = ir.VectorType(value.type, count)
+    none = ir.Constant(type, ir.Undefined)
+    first = builder.insert_element(none, value, I32(0))
+    return builder.shuffle_vector(first, none, filled(0, ir.VectorType(I32, count)))
+
+
+def shuffled(builder: Any, value: Any, order: Sequence[int]) -> Any:
+    """The elements ``order`` of a vector."""
+    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+
+def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once."""
+    type = a.type
+    name = f"llvm.fma.v{type.count}f32" if isinstance(type, ir.VectorType) else "llvm.fma.f32"
+    function = ir.FunctionType(type, [type] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [a, b, c])
+
+
+def total(builder: Any, vector: Any) -> Any:
+    """The sum of a vector's elements, by halves."""
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        low = shuffled(builder, vector, range(count))
+        vector = builder.fadd(low, shuffled(builder, vector, range(count, 2 * count)))
+    return builder.extract_element(vector, I32(0))
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for the line at ``address``, which need not exist."""
+    pointer = builder.inttoptr(address, I8.as_pointer())
+    suffix = "p0i8" if "i8*" in str(pointer.type) else "p0"
+    function = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+    call = cgutils.get_or_insert_function(builder.module, function, f"llvm.prefetch.{suffix}")
+    builder.call(call, [pointer, I32(0), I32(3), I32(1)])
+
+
+def widened(builder: Any, address: Any, floats: str, count: int = WIDTH) -> Any:
+    """``count`` floats of the named type at ``address``, as a vector of float32."""
+    type = ir.VectorType(FLOAT, count)
+    if floats == "float32":
+        return load(builder, address, type)
+    if floats == "float16":
+        return builder.fpext(load(builder, address, ir.VectorType(HALF, count)), type)
+    wide = ir.VectorType(I32, count)
+    bits = builder.zext(load(builder, address, ir.VectorType(I16, count)), wide)
+    return builder.bitcast(builder.shl(bits, filled(16, wide)), type)
