@@ -19,7 +19,7 @@ from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3 import interface
 from mlx_audio_turbo.t3.cache import GROWTH
 from mlx_audio_turbo.t3.decoder import Decoder, Request
-from mlx_audio_turbo.t3.gpt2_numpy import NumpyForward
+from mlx_audio_turbo.t3.gpt2_numpy import gpt2_forward
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
 from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 from tests.decode import condition, decode, generate
@@ -59,7 +59,7 @@ def step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
     def form(self: TurboT3) -> Any:
         if request.param == "host":
-            return NumpyForward(self.tfmr, self.speech_head, self.config)
+            return gpt2_forward(self.tfmr, self.speech_head, self.config)
         return partial(mlx_forward, self)
 
     monkeypatch.setattr(TurboT3, "make_forward", form)

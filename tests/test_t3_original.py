@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
+from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import START_SPEECH, STOP_SPEECH
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.loading.networks import make_t3
@@ -19,6 +20,7 @@ from mlx_audio_turbo.presets import TINY_ORIGINAL_T3
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.guidance import guide
 from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
+from mlx_audio_turbo.t3.llama_cache import LlamaCache
 from mlx_audio_turbo.t3.original import OriginalT3
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
 from mlx_audio_turbo.t3.sampling import filter_logits
@@ -64,6 +66,15 @@ def voice() -> Clip:
     """Speaker (256,) and prompt tokens (9,)."""
     random = np.random.default_rng(5)
     return random.standard_normal(256).astype(np.float32), random.integers(0, 6561, 9)
+
+
+@pytest.fixture(params=["host", "device"], autouse=True)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever device the tests run on, both forms of the network keep every promise."""
+    if request.param == "device":
+        monkeypatch.setattr(OriginalT3, "_in_numpy", lambda self: False)
+    elif ops.on_gpu():
+        pytest.skip("arrays of a GPU are not the host's")
 
 
 def condition(voice: Clip, exaggeration: float = EXAGGERATION) -> Condition:
@@ -184,15 +195,15 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return x / x.sum(-1, keepdims=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def logits(model: OriginalT3, voice: Clip) -> np.ndarray:
     """Guided logits (V,) after :data:`SPOKEN`, token by token through the caches."""
     prefix, forward = prefill_prefix(model, condition(voice)), model.make_forward()
     cache = prefix.gather([(prefix.copy(), 0, prefix.offset) for _ in range(2)])
-    found = forward(model.embed_input(mx.array(TEXT), 2), cache, [0, 0])
+    found = forward(model.embed_input(mx.array(TEXT), 2), cache, [cache.offset] * 2)
     for index, token in enumerate(SPOKEN.tolist()):
         x = model.embed_speech(mx.array([[token]]), mx.array([[index + 1]]))
-        found = forward(mx.repeat(x, 2, axis=0), cache, [0, 0])
+        found = forward(mx.repeat(x, 2, axis=0), cache, [cache.offset] * 2)
     return np.array(guide(found, WEIGHT)[0])
 
 
@@ -245,6 +256,7 @@ def test_half_precision_stays_half_and_its_logits_are_float32(
     half = OriginalT3(CONFIG)
     half.update(tree_map(lambda x: x.astype(mx.float16), model.parameters()))
     cache = half.make_cache()
+    assert isinstance(cache, LlamaCache)
     hidden = half(half.prefix(condition(voice)), cache=cache)
     assert hidden.dtype == mx.float16
     assert half.embed_input(mx.array(TEXT), 2).dtype == mx.float16
@@ -375,15 +387,20 @@ def test_without_guidance_there_is_one_row(
     model: OriginalT3, voice: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    inner = OriginalT3.__call__
+    make = OriginalT3.make_forward
 
-    def noted(self: OriginalT3, x: mx.array, *, cache: Any = None) -> mx.array:
-        rows.append(len(x))
-        return inner(self, x, cache=cache)
+    def noting(self: OriginalT3) -> Any:
+        inner = make(self)
+
+        def noted(x: mx.array, cache: Any, lengths: list[int]) -> mx.array:
+            rows.append(len(x))
+            return inner(x, cache, lengths)
+
+        return noted
 
     plain = SamplingOptions(min_p=0.05, top_p=1.0, cfg_weight=0)
     requests = [request(model, voice, options=options) for options in (OPTIONS, plain)]
-    monkeypatch.setattr(OriginalT3, "__call__", noted)
+    monkeypatch.setattr(OriginalT3, "make_forward", noting)
     for one, options, count in zip(requests, (OPTIONS, plain), (2, 1), strict=True):
         rows.clear()
         list(decode(model, [one], options=options, stop=False))

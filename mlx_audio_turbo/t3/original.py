@@ -11,19 +11,24 @@ C width, V speech ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.llama import LlamaModel, ModelArgs
 
+from .. import ops
 from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config
 from ..errors import ModelFolderError, OptionError
 from ..options import SamplingOptions
+from .cache import KeyValueCache
 from .interface import Condition, Forward
 from .llama_cache import LlamaCache
+from .llama_numpy import llama_forward
 from .perceiver import Perceiver
 from .sampling import min_p, repetition_penalty, temperature, top_p
+from .transformer_numpy import takes_numpy
 
 
 class LearnedPositions(nn.Module):
@@ -134,26 +139,40 @@ class OriginalT3(nn.Module):
         """Embeddings (..., C) of speech ids (...), with those of their ``positions``."""
         return self.speech_emb(ids) + self.speech_pos_emb(positions)
 
-    def make_cache(self) -> LlamaCache:
-        """An empty cache."""
-        return LlamaCache(self._config.layers)
+    def make_cache(self) -> KeyValueCache | LlamaCache:
+        """An empty cache, of the form's own kind."""
+        return (KeyValueCache if self._in_numpy() else LlamaCache)(self._config.layers)
 
     def make_forward(self) -> Forward:
-        """The forward pass for the current device."""
-        return self._forward
+        """The form for the device that runs new work."""
+        if self._in_numpy():
+            return llama_forward(self.tfmr, self.speech_head, self._config)
+        return partial(mlx_forward, self)
 
-    def _forward(self, x: mx.array, cache: LlamaCache, lengths: Sequence[int]) -> mx.array:
-        # mlx-lm's caches know the padding of each row.
-        return self.logits(self(x, cache=cache)[:, -1])
+    def _in_numpy(self) -> bool:
+        return not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head)
 
     def __call__(self, embeddings: mx.array, *, cache: LlamaCache | None = None) -> mx.array:
-        """Hidden states (B, T, C), after the last norm, of ``embeddings`` (B, T, C)."""
+        """Hidden states (B, T, C), after the last norm, of ``embeddings`` (B, T, C).
+
+        Args:
+            cache: the positions before; it grows. mlx-lm's own, also where :meth:`make_cache` makes
+                another.
+        """
         layers = None if cache is None else cache.layers
         return self.tfmr(embeddings, cache=layers, input_embeddings=embeddings)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
         return self.speech_head(hidden).astype(mx.float32)
+
+
+def mlx_forward(
+    model: OriginalT3, x: mx.array, cache: LlamaCache, lengths: Sequence[int]
+) -> mx.array:
+    """A :data:`~.interface.Forward` through the network, lazily."""
+    # mlx-lm's caches know the padding of each row.
+    return model.logits(model(x, cache=cache)[:, -1])
 
 
 def _llama_args(config: OriginalT3Config) -> ModelArgs:

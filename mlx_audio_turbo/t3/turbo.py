@@ -18,9 +18,10 @@ from ..errors import OptionError
 from ..options import SamplingOptions
 from .cache import KeyValueCache
 from .gpt2 import GPT2
-from .gpt2_numpy import NumpyForward
+from .gpt2_numpy import gpt2_forward
 from .interface import Condition, Forward
 from .sampling import repetition_penalty, temperature, top_k, top_p
+from .transformer_numpy import takes_numpy
 
 
 class ConditionEncoder(nn.Module):
@@ -94,9 +95,8 @@ class TurboT3(nn.Module):
 
     def make_forward(self) -> Forward:
         """The form for the device that runs new work."""
-        plain = self.speech_emb.weight.dtype == self.speech_head.weight.dtype == mx.float32
-        if plain and not ops.on_gpu():
-            return NumpyForward(self.tfmr, self.speech_head, self._config)
+        if not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
+            return gpt2_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
 
     def __call__(
