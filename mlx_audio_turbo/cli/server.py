@@ -14,7 +14,7 @@ from .options import Parser, underscored
 from .process import run
 from .terminal import Terminal
 
-_PACKAGES = ("starlette", "uvicorn", "multipart", "prometheus_client")
+_PACKAGES = ("starlette", "uvicorn", "multipart", "prometheus_client", "websockets")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from anyio import fail_after
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,8 +31,13 @@ _JSON = re.compile(
 """Content types of a JSON body; curl sends a form's, and some clients none or plain text."""
 
 
-def check_key(request: Request, settings: ServerSettings) -> None:
+def check_key(
+    request: HTTPConnection, settings: ServerSettings, *, beside: str | None = None
+) -> None:
     """Compare the key of a request in constant time.
+
+    Args:
+        beside: a key that came otherwise than in the header.
 
     Raises:
         RequestError: a key is asked for, and the request has another or none.
@@ -40,6 +45,8 @@ def check_key(request: Request, settings: ServerSettings) -> None:
     if settings.api_key is None:
         return
     kind, _, given = request.headers.get("authorization", "").partition(" ")
+    if beside is not None:
+        kind, given = "bearer", beside
     right = hmac.compare_digest(given.encode(), settings.api_key.encode())
     if kind.lower() != "bearer" or not right:
         raise RequestError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -18,20 +18,24 @@ def voice(saved: Any) -> dict[str, Any]:
     return {"id": saved.name, "name": saved.name, "object": "voice", "created": saved.created}
 
 
-def event(kind: str, content: bytes) -> bytes:
-    """A server-sent event with encoded audio."""
-    audio = base64.b64encode(content).decode()
-    return f"data: {json.dumps({'type': f'speech.audio.{kind}', 'audio': audio})}\n\n".encode()
+def delta(content: bytes) -> dict[str, Any]:
+    """The event of encoded audio."""
+    return {"type": "speech.audio.delta", "audio": base64.b64encode(content).decode()}
 
 
-def done(characters: int, tokens: int) -> bytes:
+def done(characters: int, tokens: int) -> dict[str, Any]:
     """The last event, with the usage."""
     usage = {
         "input_tokens": characters,
         "output_tokens": tokens,
         "total_tokens": characters + tokens,
     }
-    return f"data: {json.dumps({'type': 'speech.audio.done', 'usage': usage})}\n\n".encode()
+    return {"type": "speech.audio.done", "usage": usage}
+
+
+def sent(event: Mapping[str, Any]) -> bytes:
+    """An event as the server sends it in a response."""
+    return f"data: {json.dumps(event)}\n\n".encode()
 
 
 def subtitles(lines: Sequence[tuple[float, float, str]], kind: str) -> str:

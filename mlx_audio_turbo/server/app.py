@@ -20,7 +20,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from ..errors import TurboError, VoiceError
 from ..options import RUN_OPTIONS, definitions
@@ -32,6 +33,7 @@ from .pool import ModelPool
 from .settings import ServerSettings
 from .speaking import Speaking
 from .speech_request import parse_json, parse_speech
+from .text_socket import TextSocket
 from .voices import create_voice, read_upload
 
 
@@ -54,6 +56,11 @@ class Server:
         except BaseException:
             await stack.aclose()
             raise
+
+    async def text_socket(self, socket: WebSocket) -> None:
+        """The WebSocket ``/v1/audio/speech/stream``."""
+        self.metrics.request(socket.url.path)
+        await TextSocket(socket, self.speaking, self.settings).run()
 
     async def captions(self, request: Request) -> Response:
         """``POST /v1/audio/captions``: the segments of a text with their times."""
@@ -182,6 +189,10 @@ def create_app(
         Route(f"{version}{path}", guarded(handler), methods=methods)
         for version in ("/v1", "")
         for path, handler, methods in api
+    ]
+    routes += [
+        WebSocketRoute(f"{version}/audio/speech/stream", server.text_socket)
+        for version in ("/v1", "")
     ]
     routes += [
         Route("/health", server.health),

@@ -27,6 +27,7 @@ def uvicorn_config(app: Starlette, *, host: str, port: int, log_level: str) -> u
         port=port,
         log_level=log_level,
         http=Limited,
+        ws_max_size=settings.max_json,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=30,
     )

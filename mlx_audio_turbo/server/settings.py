@@ -29,6 +29,7 @@ class ServerSettings:
     max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
     header_seconds, body_seconds: in which the head and the body of a request must arrive.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
+    text_seconds: in which the next piece of a text that is being written must arrive.
     idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
     """
 
@@ -48,4 +49,5 @@ class ServerSettings:
     header_seconds: float = 30.0
     body_seconds: float = 30.0
     stalled_seconds: float = 120.0
+    text_seconds: float = 300.0
     idle_unload: float = 0.0

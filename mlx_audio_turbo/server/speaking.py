@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from .settings import OPENAI_VOICES, ServerSettings
 from .speech_request import SpeechRequest, model_options
 
 
-async def _next(chunks: Any) -> AudioChunk | None:
+async def next_chunk(chunks: Any) -> AudioChunk | None:
     """The next chunk of a stream; None at its end. Closing the stream ends the thread's wait."""
     return await to_thread.run_sync(next, chunks, None, abandon_on_cancel=True)
 
@@ -58,28 +58,39 @@ class Speaking:
         metrics: Metrics,
     ):
         self._pool, self._library, self._settings = pool, library, settings
-        self._admission, self._metrics = admission, metrics
+        self._admission, self.metrics = admission, metrics
 
     async def answer(self, spec: SpeechRequest, stack: AsyncExitStack) -> Response:
         """The answer once the first audio is there: what goes wrong before has a status."""
         started = time.monotonic()
         chunks = await self.chunks(spec, stack)
-        first = await _next(chunks)
+        first = await next_chunk(chunks)
         if first is not None:
-            self._metrics.first_audio(time.monotonic() - started)
+            self.metrics.first_audio(time.monotonic() - started)
         encoder = audio_stream(spec.format, SAMPLE_RATE)
         body = self._body(first, chunks, encoder, spec, started)
         media = "text/event-stream" if spec.events else MEDIA_TYPES[spec.format]
         return _Streamed(stack, body, media_type=media, headers={"Cache-Control": "no-store"})
 
-    async def chunks(self, spec: SpeechRequest, stack: AsyncExitStack) -> Any:
-        """The audio of a request; ``stack`` holds its place and its model until it is closed."""
+    async def chunks(
+        self,
+        spec: SpeechRequest,
+        stack: AsyncExitStack,
+        text: Iterable[str] | None = None,
+    ) -> Any:
+        """The audio of a request; ``stack`` holds its place and its model until it is closed.
+
+        Args:
+            text: in pieces, in place of the request's own.
+        """
         await stack.enter_async_context(self._admission.place())
         model: Any = await stack.enter_async_context(self._pool.lease(spec.model))
         voice = await self.voice(model, spec.voice)
         options = model_options(RUN_OPTIONS[type(model).__name__], spec.options)
         options.pop("batch_size", None)
-        chunks = await to_thread.run_sync(partial(model.stream, spec.text, voice=voice, **options))
+        chunks = await to_thread.run_sync(
+            partial(model.stream, spec.text if text is None else text, voice=voice, **options)
+        )
         stack.callback(chunks.close)
         return chunks
 
@@ -96,13 +107,13 @@ class Speaking:
         while chunk is not None:
             samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
             if content := await to_thread.run_sync(encoder.write, chunk.audio):
-                yield answers.event("delta", content) if spec.events else content
-            chunk = await _next(chunks)
+                yield answers.sent(answers.delta(content)) if spec.events else content
+            chunk = await next_chunk(chunks)
         if content := await to_thread.run_sync(encoder.finish):
-            yield answers.event("delta", content) if spec.events else content
+            yield answers.sent(answers.delta(content)) if spec.events else content
         if spec.events:
-            yield answers.done(len(spec.text), tokens)
-        self._metrics.spoken(samples / SAMPLE_RATE, time.monotonic() - started)
+            yield answers.sent(answers.done(len(spec.text), tokens))
+        self.metrics.spoken(samples / SAMPLE_RATE, time.monotonic() - started)
 
     async def parts(self, spec: SpeechRequest) -> list[tuple[float, float, str]]:
         """Start, end and text of every segment. A stream is closed when the listener leaves."""
@@ -110,7 +121,7 @@ class Speaking:
         async with AsyncExitStack() as stack:
             chunks = await self.chunks(spec, stack)
             samples, ended = 0, True
-            while (chunk := await _next(chunks)) is not None:
+            while (chunk := await next_chunk(chunks)) is not None:
                 start, samples = samples / SAMPLE_RATE, samples + len(chunk.audio)
                 if not ended and parts[-1][2] == chunk.text:
                     start = parts.pop()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..options import definitions
@@ -59,22 +59,48 @@ def parse_speech(values: Mapping[str, Any], settings: ServerSettings) -> SpeechR
     text = _text(values, "input")
     if text is None:
         raise RequestError(400, "missing_input", "input is missing; give a text", param="input")
-    if len(text) > settings.max_text:
+    check_text(text, len(text), settings, head=text, param="input")
+    return replace(parse_session(values), text=text)
+
+
+def check_text(
+    text: str, characters: int, settings: ServerSettings, *, head: str, param: str
+) -> None:
+    """Check a text, or a piece of one.
+
+    Args:
+        characters: of the whole text so far; head: its beginning.
+        param: the name of the field.
+
+    Raises:
+        RequestError: it is too long, or what a model cannot speak.
+    """
+    if characters > settings.max_text:
         raise RequestError(
             *(400, "text_too_long"),
-            f"input has {len(text)} characters; give at most {settings.max_text}",
-            param="input",
+            f"{param} has {characters} characters; give at most {settings.max_text}",
+            param=param,
         )
     if "\0" in text:
         raise RequestError(
-            400, "invalid_input", "input has a null character; leave it out", param="input"
+            *(400, f"invalid_{param}"),
+            f"{param} has a null character; leave it out",
+            param=param,
         )
-    if _MARKUP.match(text):
+    if _MARKUP.match(head):
         raise RequestError(
             *(400, "unsupported_markup"),
-            "input is SSML, which the model would read out; send plain text",
-            param="input",
+            f"{param} is SSML, which the model would read out; send plain text",
+            param=param,
         )
+
+
+def parse_session(values: Mapping[str, Any]) -> SpeechRequest:
+    """Check the fields of a speech request but for its text.
+
+    Raises:
+        RequestError: a field is of the wrong type or out of range.
+    """
     speed = values.get("speed", 1)
     if isinstance(speed, bool) or not isinstance(speed, (int, float)) or speed != 1:
         raise RequestError(
@@ -87,7 +113,7 @@ def parse_speech(values: Mapping[str, Any], settings: ServerSettings) -> SpeechR
     events = _choice(values, "stream_format", ("audio", "sse"), "audio") == "sse"
     return SpeechRequest(
         model=_text(values, "model"),
-        text=text,
+        text="",
         voice=voice_name(values.get("voice")),
         format=format,
         events=events,
