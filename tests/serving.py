@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import uvicorn
 
 from mlx_audio_turbo import ChatterboxTurbo, VoiceLibrary
@@ -43,3 +46,13 @@ def app_of(model: ChatterboxTurbo, folder: Path, **settings: Any) -> Any:
     pool = ModelPool(["tiny"], load=lambda name: model)
     options = {"default_voice": "anna", **settings}
     return create_app(pool, library=VoiceLibrary(folder), settings=ServerSettings(**options))
+
+
+def decoded(content: bytes) -> np.ndarray:
+    """The samples of the body of an answer, in whatever format."""
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(content)) as container:
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    samples = np.concatenate(frames, axis=1)[0]
+    assert samples.dtype == np.int16
+    return samples.astype(np.float32) / 32_768

@@ -20,7 +20,7 @@ from mlx_audio_turbo.audio.files import to_int16
 from mlx_audio_turbo.server.settings import OPENAI_VOICES
 
 from .conftest import CLIP
-from .serving import Running, app_of
+from .serving import Running, app_of, decoded
 
 TEXT = "Hello there."
 OPTIONS: dict[str, Any] = {"seed": 3, "max_tokens": 30}
@@ -48,15 +48,6 @@ def expected(model: ChatterboxTurbo, voice: Voice) -> np.ndarray:
 def speak(server: Running, **fields: Any) -> Any:
     body = {"model": "tiny", "input": TEXT, "voice": "anna", **OPTIONS, **fields}
     return httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=60)
-
-
-def decoded(content: bytes) -> np.ndarray:
-    av = pytest.importorskip("av")
-    with av.open(io.BytesIO(content)) as container:
-        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
-    samples = np.concatenate(frames, axis=1)[0]
-    assert samples.dtype == np.int16
-    return samples.astype(np.float32) / 32_768
 
 
 # --- speech ---------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def read_part(path: Path, start: float | None, *, longest: float | None = None) 
         levels: list[np.ndarray] = []
         for rate, block in decoders.blocks(file, path):
             _check(path, rate, block.shape[1])
-            _check_length(path, count + len(block), rate, longest)
+            check_length(path, count + len(block), rate, longest)
             if count <= LONGEST_WHOLE * rate:
                 beginning.append(block)
             levels.append(_levels(block, _frame(rate)))
@@ -78,7 +78,7 @@ def _cut(file: Path, path: Path, start: float, longest: float | None = None) -> 
     taken: list[np.ndarray] = []
     for rate, block in decoders.blocks(file, path):
         _check(path, rate, block.shape[1])
-        _check_length(path, position + len(block), rate, longest)
+        check_length(path, position + len(block), rate, longest)
         first, stop = round(start * rate), round(start * rate) + round(PART * rate)
         part = block[max(0, first - position) : max(0, stop - position)]
         position += len(block)
@@ -96,7 +96,12 @@ def _check(path: Path, rate: int, channels: int) -> None:
         raise AudioError(f"{path} has {channels} channels; give 1 to {CHANNELS}")
 
 
-def _check_length(path: Path, count: int, rate: int, longest: float | None) -> None:
+def check_length(path: Path, count: int, rate: int, longest: float | None) -> None:
+    """Refuse a file that has more than ``longest`` seconds.
+
+    Raises:
+        AudioError: it has.
+    """
     if longest is not None and count > longest * rate:
         raise AudioError(f"{path} is longer than {longest:g} s; give a part of it")
 

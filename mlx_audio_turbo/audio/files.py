@@ -75,17 +75,27 @@ def load_audio(
     return resample_soxr(samples, part.sample_rate, sample_rate)
 
 
-def load_whole(path: str | os.PathLike[str], *, sample_rate: int) -> np.ndarray:
+def load_whole(
+    path: str | os.PathLike[str], *, sample_rate: int, longest: float | None = None
+) -> np.ndarray:
     """Read a recording of any length as mono float32 (samples,) at ``sample_rate``.
 
+    Args:
+        longest: seconds after which reading ends with an error; a small file may hold days.
+
     Raises:
-        AudioError: no such file, no audio in it, NaN or infinite samples, or silence.
+        AudioError: no such file, no audio in it, NaN or infinite samples, silence, or more than
+            ``longest`` seconds.
     """
     path = user_path(path)
     if not os.path.exists(path):
         raise AudioError(f"{path} does not exist; check the path of the recording")
     with decoders.regular_file(path) as file:
-        read = list(decoders.blocks(file, path))
+        read, count = [], 0
+        for rate, block in decoders.blocks(file, path):
+            read.append((rate, block))
+            count += len(block)
+            clip_reader.check_length(path, count, rate, longest)
     if not read:
         raise AudioError(f"{path} holds no samples; give another recording")
     samples = check_samples(np.concatenate([block for _, block in read]), str(path))

@@ -69,6 +69,11 @@ class VoiceConverter(OpenedModel):
         )
         return cls(loaded, engine)
 
+    @classmethod
+    def of(cls, model: OpenedModel) -> VoiceConverter:
+        """The converter of a model that is loaded; it shares the weights and the thread of it."""
+        return cls(model._loaded, model._engine)
+
     def encode_voice(
         self, clip: str | Path | np.ndarray, *, sample_rate: int | None = None
     ) -> Voice:
@@ -140,7 +145,7 @@ class VoiceConverter(OpenedModel):
         pieces = self._pieces(
             source, voice, sample_rate, self._seed(seed), options, Clock(), tokens
         )
-        return _chunks(pieces, tokens)
+        return _Chunks(pieces, tokens)
 
     def _seed(self, seed: int | None) -> int:
         return resolve_seed(None if seed is None else check_range("seed", seed, 0, 2**64 - 1))
@@ -217,18 +222,33 @@ def _source(source: str | Path | np.ndarray, sample_rate: int | None) -> np.ndar
     return samples
 
 
-def _chunks(pieces: Results[np.ndarray], tokens: list[np.ndarray]) -> Iterator[AudioChunk]:
-    """Each piece as a chunk; the last, which carries the tokens, is known when no more comes."""
-    index, piece = 0, next(pieces, None)
-    while piece is not None:
-        following = next(pieces, None)
-        last = following is None
-        yield AudioChunk(
+class _Chunks:
+    """Each piece as a chunk; the last, which carries the tokens, is known when no more comes.
+
+    It may be closed by another thread while a caller waits for the next chunk.
+    """
+
+    def __init__(self, pieces: Results[np.ndarray], tokens: list[np.ndarray]):
+        self._pieces, self._tokens = pieces, tokens
+        self._index, self._piece = 0, None
+
+    def __iter__(self) -> _Chunks:
+        return self
+
+    def __next__(self) -> AudioChunk:
+        piece = self._piece if self._piece is not None else next(self._pieces)
+        self._piece = next(self._pieces, None)
+        index, self._index = self._index, self._index + 1
+        last = self._piece is None
+        return AudioChunk(
             audio=piece,
             sample_rate=SAMPLE_RATE,
             index=index,
             is_last=last,
             text="",
-            tokens=np.concatenate(tokens) if last else np.zeros(0, np.int32),
+            tokens=np.concatenate(self._tokens) if last else np.zeros(0, np.int32),
         )
-        index, piece = index + 1, following
+
+    def close(self) -> None:
+        """End the work; the remaining chunks are dropped."""
+        self._pieces.close()

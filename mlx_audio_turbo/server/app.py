@@ -29,10 +29,11 @@ from ..voice_library import VoiceLibrary
 from . import access, answers, errors, metrics
 from .admission import Admission
 from .errors import RequestError
+from .forms import read_form
 from .pool import ModelPool
 from .settings import ServerSettings
 from .speaking import Speaking
-from .speech_request import parse_json, parse_speech
+from .speech_request import parse_conversion, parse_json, parse_speech
 from .text_socket import TextSocket
 from .voices import create_voice, read_upload
 
@@ -53,6 +54,17 @@ class Server:
         stack = AsyncExitStack()
         try:
             return await access.while_listening(request, partial(self.speaking.answer, spec, stack))
+        except BaseException:
+            await stack.aclose()
+            raise
+
+    async def conversion(self, request: Request) -> Response:
+        """``POST /v1/audio/conversions``: a recording in another voice."""
+        form = await read_form(request, self.settings, name="file")
+        spec, stack = parse_conversion(form.texts), AsyncExitStack()
+        try:
+            work = partial(self.speaking.conversion, spec, form.file, stack)
+            return await access.while_listening(request, work)
         except BaseException:
             await stack.aclose()
             raise
@@ -179,6 +191,7 @@ def create_app(
 
     api = [
         ("/audio/speech", server.speech, ["POST"]),
+        ("/audio/conversions", server.conversion, ["POST"]),
         ("/audio/captions", server.captions, ["POST"]),
         ("/audio/voices", server.voices, ["GET", "POST"]),
         ("/audio/voices/{name}", server.one_voice, ["GET", "DELETE"]),

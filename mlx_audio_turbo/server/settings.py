@@ -25,7 +25,7 @@ class ServerSettings:
         None is the model's own voice.
     voice_aliases, model_aliases: further names.
     max_body: bytes of an upload; max_json: of any other request; max_text: characters of a text.
-    max_clip_seconds: of an upload.
+    max_clip_seconds: of a clip that makes a voice; max_source_seconds: of what is converted.
     max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
     header_seconds, body_seconds: in which the head and the body of a request must arrive.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
@@ -44,6 +44,7 @@ class ServerSettings:
     max_json: int = 1_000_000
     max_text: int = 20_000
     max_clip_seconds: float = 120.0
+    max_source_seconds: float = 600.0
     max_active: int = 16
     max_waiting: int = 32
     header_seconds: float = 30.0

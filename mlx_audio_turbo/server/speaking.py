@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from anyio import to_thread
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ..config import SAMPLE_RATE
+from ..audio.files import load_whole
+from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..errors import VoiceError
 from ..models.base import Model
+from ..models.voice_conversion import VoiceConverter
 from ..options import RUN_OPTIONS
 from ..speech import AudioChunk
 from ..voice import Voice
@@ -23,6 +26,7 @@ from . import answers
 from .admission import Admission
 from .audio_stream import MEDIA_TYPES, AudioStream, audio_stream
 from .errors import RequestError
+from .forms import as_file
 from .metrics import Metrics
 from .pool import ModelPool
 from .settings import OPENAI_VOICES, ServerSettings
@@ -59,11 +63,39 @@ class Speaking:
     ):
         self._pool, self._library, self._settings = pool, library, settings
         self._admission, self.metrics = admission, metrics
+        self._converters: WeakKeyDictionary[Model, VoiceConverter] = WeakKeyDictionary()
 
     async def answer(self, spec: SpeechRequest, stack: AsyncExitStack) -> Response:
         """The answer once the first audio is there: what goes wrong before has a status."""
         started = time.monotonic()
-        chunks = await self.chunks(spec, stack)
+        return await self._streamed(spec, await self.chunks(spec, stack), stack, started)
+
+    async def conversion(
+        self, spec: SpeechRequest, recording: bytes, stack: AsyncExitStack
+    ) -> Response:
+        """The answer with a recording in another voice, as :meth:`answer` gives one."""
+        started = time.monotonic()
+        await stack.enter_async_context(self._admission.place())
+        model = await stack.enter_async_context(self._pool.lease(spec.model))
+        voice = await self.voice(model, spec.voice)
+        if model not in self._converters:
+            self._converters[model] = VoiceConverter.of(model)
+        converter = self._converters[model]
+        longest = self._settings.max_source_seconds
+
+        def start() -> Any:
+            rate, seed = ENCODER_SAMPLE_RATE, spec.options.get("seed")
+            with as_file(recording) as path:
+                source = load_whole(path, sample_rate=rate, longest=longest)
+            return converter.stream(source, sample_rate=rate, voice=voice, seed=seed)
+
+        chunks = await to_thread.run_sync(start)
+        stack.callback(chunks.close)
+        return await self._streamed(spec, chunks, stack, started)
+
+    async def _streamed(
+        self, spec: SpeechRequest, chunks: Any, stack: AsyncExitStack, started: float
+    ) -> Response:
         first = await next_chunk(chunks)
         if first is not None:
             self.metrics.first_audio(time.monotonic() - started)

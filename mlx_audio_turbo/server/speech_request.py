@@ -121,6 +121,20 @@ def parse_session(values: Mapping[str, Any]) -> SpeechRequest:
     )
 
 
+def parse_conversion(texts: Mapping[str, str]) -> SpeechRequest:
+    """Check the fields of a form that asks for a conversion; its ``options`` have the seed.
+
+    Raises:
+        RequestError: a field is wrong.
+    """
+    names = ("model", "voice", "response_format", "stream_format")
+    spec = parse_session({name: texts[name] for name in names if texts.get(name)})
+    given = texts.get("seed")
+    if given and not re.fullmatch(r"[0-9]{1,20}", given):
+        raise RequestError(400, "invalid_seed", "seed is no whole number", param="seed")
+    return replace(spec, options={"seed": int(given) if given else None})
+
+
 def model_options(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """The run options of a model among the fields of a request; null leaves the default.
 
