@@ -12,6 +12,8 @@ import pytest
 from mlx_audio_turbo import ChatterboxTurbo, VoiceConverter, VoiceError
 from mlx_audio_turbo.loading.catalog import model_voice, resolve
 
+from .measure.demo_goldens import PATH, SENTENCES, distance, sketch, speak
+
 ROOT = Path(__file__).parents[1]
 SIZE = 24_000_000
 """Bytes of the folder; compressed in the wheel it is less."""
@@ -67,6 +69,21 @@ def test_it_speaks(demo: ChatterboxTurbo, name: str) -> None:
     spectrum = np.abs(np.fft.rfft(speech.audio)) ** 2
     frequency = np.fft.rfftfreq(len(speech.audio), 1 / 24_000)
     assert spectrum[frequency < 1_000].sum() > 3 * spectrum[frequency > 4_000].sum()
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_it_says_what_was_recorded(demo: ChatterboxTurbo, name: str) -> None:
+    """The tokens, and the sound of them, of which noise and other speech are far."""
+    with np.load(PATH) as file:
+        tokens, recorded = file[f"{name}.tokens"], file[f"{name}.sketch"]
+    speech = speak(demo, name)
+    np.testing.assert_array_equal(speech.tokens, tokens)
+    assert distance(sketch(speech.audio), recorded) < 0.5
+    noise = np.random.default_rng(0).standard_normal(len(speech.audio))
+    like = (noise * speech.audio.std()).astype(np.float32)
+    assert distance(sketch(like), recorded) > 15
+    other = demo.render(speech.tokens[::-1].copy(), voice=demo.load_voice(name), seed=1)
+    assert distance(sketch(other), recorded) > 10
 
 
 def test_the_command_speaks_without_a_clip_or_a_network(tmp_path: Path) -> None:
