@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def convert(
         config = _config(source, dtype, quantization, missing)
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", "utf-8")
-        errors = _write_weights(
+        errors = write_weights(
             SourceTensors(source, missing=missing),
             folder / "model.safetensors",
             quantize.targets(
@@ -114,15 +114,25 @@ def _config(
     }
 
 
-def _write_weights(
-    tensors: SourceTensors,
+def write_weights(
+    tensors: Iterable[tuple[str, np.ndarray]],
     path: Path,
     targets: Mapping[str, Tensor],
     stored: str,
     quantization: Quantization | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Gives the relative error of each quantised layer."""
+    """Write ``tensors``: floats as ``stored``, and quantised where ``targets`` wants codes.
+
+    Args:
+        targets: every tensor of the file; see ``quantize.targets``.
+
+    Returns:
+        The relative error of each quantised layer.
+
+    Raises:
+        ModelFolderError: a weight is not finite or too large for ``stored``.
+    """
     errors: dict[str, float] = {}
     total, done = sum(tensor.bytes for tensor in targets.values()), 0
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import mlx.core as mx
 import numpy as np
 
-from mlx_audio_turbo.config import ModelConfig, Quantization
+from mlx_audio_turbo.config import QUANTIZATION_GROUPS, ModelConfig, Quantization
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.loading.weights import CODES, is_code
@@ -35,14 +35,21 @@ def layers(config: ModelConfig, quantization: Quantization) -> tuple[str, ...]:
         for name, shape in plain.items()
         if name.endswith(".weight") and len(shape) == 2 and quantization.covers(name)
     ]
-    for name in named:
-        inputs = plain[f"{name}.weight"][1]
-        if inputs % quantization.group_size:
+    inputs = {name: plain[f"{name}.weight"][1] for name in named}
+    for name, count in inputs.items():
+        if count % quantization.group_size:
             raise OptionError(
-                f"groups of {quantization.group_size} do not divide the {inputs} inputs of {name}; "
-                "choose another --group-size"
+                f"groups of {quantization.group_size} do not divide the {count} inputs of {name}; "
+                f"{_remedy(inputs.values())}"
             )
     return tuple(named)
+
+
+def _remedy(inputs: Collection[int]) -> str:
+    fit = [str(size) for size in QUANTIZATION_GROUPS if not any(n % size for n in inputs)]
+    if not fit:
+        return "this model cannot be quantised; leave out --quantize"
+    return f"choose --group-size {' or '.join(fit)}"
 
 
 def quantize(weight: np.ndarray, quantization: Quantization, stored: str) -> list[np.ndarray]:
