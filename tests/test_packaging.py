@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,9 +11,19 @@ import pytest
 
 import mlx_audio_turbo
 
+from .wheel import ROOT, build_wheel
+
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
-ROOT = Path(__file__).parents[1]
 FOLDERS = {"mlx_audio_turbo": ROOT / "mlx_audio_turbo", "mlx_audio_turbo_convert": ROOT / "convert"}
+
+OFFLINE = """
+import socket, sys
+def refuse(*arguments, **options): raise OSError("no network")
+socket.socket.connect = socket.getaddrinfo = refuse
+import mlx_audio_turbo.tts
+print(mlx_audio_turbo.tts.__file__)
+sys.exit(mlx_audio_turbo.tts.main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -65,26 +74,31 @@ def test_the_changelog_has_an_entry_for_the_version() -> None:
 @pytest.mark.slow
 def test_an_installed_wheel_runs_its_commands(tmp_path: Path) -> None:
     """Built from a copy of the tree, installed without dependencies, run from elsewhere."""
-    source = tmp_path / "source"
-    for folder in ("mlx_audio_turbo", "convert"):
-        shutil.copytree(ROOT / folder, source / folder)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-q", "-w", tmp_path, source], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = build_wheel(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     assert {"mlx_audio_turbo/__init__.py", "mlx_audio_turbo_convert/__init__.py"} <= names
     assert not any(name.startswith("tests/") for name in names)
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
     for command in ("mlx_audio_turbo.tts", "mlx_audio_turbo.voices", "mlx_audio_turbo_convert"):
         done = subprocess.run(
             [sys.executable, "-m", command, "--help"],
             cwd=tmp_path,
-            env={"PYTHONPATH": str(tmp_path / "site")},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "Hello.", "--model", "demo", "--output", "hello.wav"],
+        cwd=tmp_path,
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "site") in done.stdout
+    assert (tmp_path / "hello.wav").stat().st_size > 10_000
