@@ -25,7 +25,8 @@ from mlx_audio_turbo.synthesis.token_to_wav import MEL_LOOKAHEAD, TokenToWav, to
 from mlx_audio_turbo_convert import folder
 from mlx_audio_turbo_convert.source import recognise
 
-from .parity.__main__ import CLIP, ROOT, checkpoint
+from .data import CLIP, ROOT
+from .parity.__main__ import checkpoint
 from .parity.rows import Row, snr
 from .parity.table import render
 

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mlx_audio_turbo.config import ModelConfig
 from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
+from ..data import CLIP, ROOT, clips, data_folder, trained_checkpoint
 from .compare.context import Context
 from .rows import Row
 from .sizes import GOLDEN
-from .table import BEGIN, END, SHORT_MARKS, markdown, render, short, write_docs
+from .table import BEGIN, DEMO_MARKS, END, SHORT_MARKS, markdown, render, short, write_docs
 
-ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "parity.md"
 GOLDENS = ROOT / "tests" / "goldens"
-CLIP = ROOT / "tests" / "data" / "1069-133699-0000.flac"
 PARTS = (
     "frontends",
     "text",
@@ -38,17 +39,21 @@ PARTS = (
     "t3_original",
     "s3gen_original",
 )
+DEMO = "demo"
+"""The small trained checkpoint, in a part of its own."""
+DEMO_PARTS = ("encoders", "t3", "s3gen", "hift", "whole")
 SEED = 20_26
 
 
-def data_folder() -> Path | None:
-    """Measured data beside the checkout: stand-in weights, more clips, the tiny trained model."""
-    folder = Path(os.environ.get("MLX_AUDIO_TURBO_DATA", ROOT.parent / "shared" / "data"))
-    return folder if folder.is_dir() else None
-
-
 def record(
-    python: Path, checkpoint: Path, out: Path, clips: list[Path], parts: list[str], *, small: bool
+    python: Path,
+    checkpoint: Path,
+    out: Path,
+    clips: list[Path],
+    parts: list[str],
+    *,
+    small: bool = False,
+    own: bool = False,
 ) -> None:
     """Run the reference's side in its own environment."""
     command = [str(python), "-m", "tests.measure.parity.reference", "--checkpoint", str(checkpoint)]
@@ -56,6 +61,8 @@ def record(
     data = data_folder()
     if small:
         command.append("--small")
+    elif own:
+        command.append("--own")
     elif data:
         command += ["--stand-ins", str(data / "weights"), "--tokenizer", str(data / "tokenizer")]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -74,48 +81,82 @@ def checkpoint(folder: Path, config: ModelConfig) -> Path:
     return folder
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
-    parser.add_argument("--reference", type=Path, required=True, help="Python of the reference")
-    parser.add_argument("--work", type=Path, default=ROOT / ".parity")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--checkpoint", type=Path, help="upstream layout; by default random, full")
-    parser.add_argument("--keep", action="store_true", help="reuse what the reference recorded")
-    parser.add_argument("--goldens", action="store_true", help="record tests/goldens instead")
-    args = parser.parse_args()
+def full(args: argparse.Namespace, parts: list[str]) -> Iterator[Row]:
+    """The rows of the random checkpoint of the published sizes, or of the one that was given."""
     data = data_folder()
-
-    if args.goldens:
-        tiny = checkpoint(args.work / "golden" / "tiny", GOLDEN)
-        record(args.reference, tiny, GOLDENS, [CLIP], args.parts, small=True)
-        context = Context(tiny, [CLIP], None, GOLDENS, small=True)
-        rows = list(compare(context, args.parts))
-        print(render(rows))
-        return 0 if all(row.passed for row in rows) else 1
-
     source = args.checkpoint or checkpoint(args.work / "turbo", TURBO)
-    clips = sorted((data / "speech").glob("*.flac")) if data else [CLIP]
     out = args.work / "recorded" / source.name
-    todo = [p for p in args.parts if not (args.keep and (out / f"{p}.npz").exists())]
-    start = time.perf_counter()
+    todo = [p for p in parts if not (args.keep and (out / f"{p}.npz").exists())]
     if todo:
-        record(args.reference, source, out, clips, todo, small=False)
+        record(args.reference, source, out, clips(), todo)
     context = Context(
         source,
-        clips,
+        clips(),
         data / "weights" if data else None,
         out,
         tokenizer=data / "tokenizer" if data else None,
     )
-    rows = []
-    for row in compare(context, args.parts):
-        rows.append(row)
-        print(render([row], header=len(rows) == 1), flush=True)
-    missed = [row for row in rows if not row.passed]
-    print(f"{len(rows)} figures, {len(missed)} missed, {time.perf_counter() - start:.0f} s")
-    if set(args.parts) == set(PARTS) and args.checkpoint is None:
-        write_docs(ROOT / "docs" / "parity.md", BEGIN, END, markdown(rows))
-        write_docs(ROOT / "README.md", *SHORT_MARKS, short(rows))
+    yield from compare(context, parts)
+
+
+def demo(args: argparse.Namespace) -> Iterator[Row]:
+    """The rows of the checkpoint of ``demo``, which is small: its tensors are always new."""
+    out, converted = args.work / "recorded" / DEMO, args.work / f"{DEMO}-float32"
+    shutil.rmtree(converted, ignore_errors=True)
+    record(args.reference, args.trained, out, clips(), list(DEMO_PARTS), own=True)
+    context = Context(args.trained, clips(), None, out, own=True, converted=converted)
+    for row in compare(context, list(DEMO_PARTS)):
+        yield replace(row, stage=f"{DEMO}, {row.stage}")
+
+
+def show(rows: Iterator[Row]) -> list[Row]:
+    """The rows, each printed when it is there."""
+    shown = []
+    for row in rows:
+        shown.append(row)
+        print(render([row], header=len(shown) == 1), flush=True)
+    return shown
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make parity", description=__doc__)
+    parser.add_argument("--reference", type=Path, required=True, help="Python of the reference")
+    parser.add_argument("--work", type=Path, default=ROOT / ".parity")
+    parser.add_argument("--parts", nargs="+", default=[*PARTS, DEMO], choices=[*PARTS, DEMO])
+    parser.add_argument("--checkpoint", type=Path, help="upstream layout; by default random, full")
+    parser.add_argument(
+        "--trained",
+        type=Path,
+        default=trained_checkpoint(),
+        help="upstream layout, of the part demo, which is left out without it",
+    )
+    parser.add_argument("--keep", action="store_true", help="reuse what the reference recorded")
+    parser.add_argument("--goldens", action="store_true", help="record tests/goldens instead")
+    args = parser.parse_args()
+    parts = [part for part in args.parts if part != DEMO]
+
+    if args.goldens:
+        tiny = checkpoint(args.work / "golden" / "tiny", GOLDEN)
+        record(args.reference, tiny, GOLDENS, [CLIP], parts, small=True)
+        context = Context(tiny, [CLIP], None, GOLDENS, small=True)
+        rows = list(compare(context, parts))
+        print(render(rows))
+        return 0 if all(row.passed for row in rows) else 1
+
+    start = time.perf_counter()
+    rows = show(full(args, parts)) if parts else []
+    trained = []
+    if DEMO in args.parts and args.trained:
+        trained = show(demo(args))
+        write_docs(PAGE, *DEMO_MARKS, markdown(trained))
+    elif DEMO in args.parts:
+        print("the trained checkpoint is not at hand: the part demo is left out")
+    both = rows + trained
+    missed = [row for row in both if not row.passed]
+    print(f"{len(both)} figures, {len(missed)} missed, {time.perf_counter() - start:.0f} s")
+    if set(parts) == set(PARTS) and args.checkpoint is None:
+        write_docs(PAGE, BEGIN, END, markdown(rows))
+        write_docs(ROOT / "README.md", *SHORT_MARKS, short(both))
     return 1 if missed else 0
 
 

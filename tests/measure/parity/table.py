@@ -7,6 +7,7 @@ from pathlib import Path
 from .rows import Row
 
 BEGIN, END = "<!-- parity table: made by `make parity` -->", "<!-- end of parity table -->"
+DEMO_MARKS = "<!-- demo: made by `make parity` -->", "<!-- end of demo -->"
 SHORT_MARKS = "<!-- fidelity: made by `make parity` -->", "<!-- end of fidelity -->"
 
 

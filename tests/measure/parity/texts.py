@@ -9,6 +9,8 @@ import numpy as np
 
 # ruff: noqa: SIM905
 
+SENTENCE = "I left my keys on the kitchen table this morning."
+"""What the trained checkpoint says."""
 _WORDS = (
     "the quick brown fox jumps over a lazy dog hello World don't I'll they're it's NASA e.g. naïve "
     "café résumé 3.14 2026 1,000 $5 100% v1.0 user@example.com https://x.org/a?b=c C++ _under_ "

@@ -24,7 +24,11 @@ from mlx_audio_turbo_convert.source import recognise
 
 @dataclass
 class Context:
-    """The same checkpoint and clips as the reference had, and the tensors that it recorded."""
+    """The same checkpoint and clips as the reference had, and the tensors that it recorded.
+
+    own: leave out what does not depend on the checkpoint.
+    converted: where the model folder of the checkpoint goes; by default beside it.
+    """
 
     checkpoint: Path
     clips: list[Path]
@@ -32,6 +36,8 @@ class Context:
     recorded: Path
     small: bool = False
     tokenizer: Path | None = None
+    own: bool = False
+    converted: Path | None = None
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -55,7 +61,8 @@ class Context:
     @cached_property
     def folder(self) -> Path:
         """The checkpoint through the converter, in float32."""
-        output = self.checkpoint.with_name(self.checkpoint.name + "-float32")
+        beside = self.checkpoint.with_name(self.checkpoint.name + "-float32")
+        output = self.converted or beside
         if not output.exists():
             folder.convert(recognise(self.checkpoint), output, dtype="float32")
         return output

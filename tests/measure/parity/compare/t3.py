@@ -34,6 +34,8 @@ def rows(context: Context) -> Iterator[Row]:
     yield from _model_rows("T3 Turbo", model, _part(recorded, "turbo."), small=context.small)
     yield _half_row(model, small=context.small)
     del model
+    if context.own:
+        return
     nano = nano_sizes(small=context.small)
     model = TurboT3(from_dict(T3Config, nano))
     _load_arrays(model, seeded.t3_weights(nano, seed=2))

@@ -15,6 +15,7 @@ from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav
 
 from ..inputs_hift import random_numbers
 from ..rows import Row, max_abs, relative, snr
+from ..texts import SENTENCE
 from .context import Context
 
 TOKENS = ("t3_prompt_tokens", "s3gen_prompt_tokens")
@@ -62,6 +63,11 @@ def rows(context: Context) -> Iterator[Row]:
     fields = {name: reference[name] for name in (*TOKENS, "s3gen_prompt_mel", "x_vector")}
     voice = Voice(**fields, speaker_embedding=reference["speaker_embedding"], family=encoded.family)
     tokens = reference["tokens"]
+    if context.own:
+        yield Row("whole", "tokens of a sentence in the reference", len(tokens), 40, at_least=True)
+        ours = model.generate(SENTENCE, voice=voice, top_k=1, seed=0).tokens
+        differing = np.inf if ours.shape != tokens.shape else float(np.sum(ours != tokens))
+        yield Row("whole", "likeliest tokens of the sentence, differing", differing, 0)
     frames = reference["audio"].shape[1] // 480
     known = len(voice.s3gen_prompt_mel)
     given = Given(

@@ -24,9 +24,12 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder; one .npz per part")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--own", action="store_true")
     args = parser.parse_args()
     torch.set_grad_enabled(False)
-    context = Context(args.checkpoint, args.clips, args.stand_ins, args.small, args.tokenizer)
+    context = Context(
+        args.checkpoint, args.clips, args.stand_ins, args.small, args.tokenizer, args.own
+    )
     args.out.mkdir(parents=True, exist_ok=True)
     for part in args.parts:
         torch.manual_seed(0)

@@ -20,6 +20,7 @@ class Context:
     stand_ins: folder with trained weights for the two speaker networks, or None.
     small: record few frames and steps, for the tensors kept in the repository.
     tokenizer: folder with the text tokenizer's files, where they are not in the checkpoint.
+    own: leave out what does not depend on the checkpoint.
     """
 
     checkpoint: Path
@@ -27,11 +28,16 @@ class Context:
     stand_ins: Path | None = None
     small: bool = False
     tokenizer: Path | None = None
+    own: bool = False
     cache: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        return json.loads((self.checkpoint / "config.json").read_text())
+
+    @property
     def architecture(self) -> dict[str, Any]:
-        return json.loads((self.checkpoint / "config.json").read_text())["architecture"]
+        return self.settings["architecture"]
 
     def weights(self, filename: str) -> dict[str, Any]:
         """A checkpoint file's tensors as torch tensors, float32."""

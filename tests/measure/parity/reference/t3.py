@@ -128,6 +128,8 @@ def record(context: Context) -> dict[str, np.ndarray]:
     model = build(sizes, context.weights(context.t3_file))
     arrays |= {f"turbo.{k}": v for k, v in decode(model, sizes, small=context.small)}
     del model
+    if context.own:
+        return arrays
     nano = nano_sizes(small=context.small)
     weights = {k: torch.from_numpy(v) for k, v in seeded.t3_weights(nano, seed=2).items()}
     model = build(nano, weights)

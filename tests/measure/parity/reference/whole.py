@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from chatterbox.models.t3.modules.cond_enc import T3Cond
+from chatterbox.tts_turbo import punc_norm
+from tokenizers import Tokenizer
 
 from ..inputs_hift import random_numbers
-from . import encoders, frontends, hift, s3gen
+from ..inputs_t3 import START_SPEECH
+from ..texts import SENTENCE
+from . import encoders, frontends, hift, s3gen, t3
 from .context import Context
 
 
 def record(context: Context) -> dict[str, np.ndarray]:
-    """The voice of the first clip (arrays without a batch) and audio (1, N) of random tokens."""
+    """The voice of the first clip (arrays without a batch), tokens, and their audio (1, N).
+
+    The tokens are random, but for the trained checkpoint, which speaks a sentence.
+    """
     features = dict(frontends.features(context.clips[0]))
     weights = context.weights("s3gen_meanflow.safetensors")
     sizes = context.architecture
@@ -39,9 +47,12 @@ def record(context: Context) -> dict[str, np.ndarray]:
 
     count = 12 if context.small else 247
     tokens = np.random.default_rng(501).integers(0, 6561, (1, count)).astype(np.int32)
+    if context.own:
+        tokens = _sentence(context, speaker, t3_tokens)
     closed = np.concatenate([tokens, np.full((1, 3), 4299, np.int32)], axis=1)
     frames = 2 * closed.shape[1]
     noise = context.random(1, len(prompt_mel) + frames, prompt_mel.shape[1], seed=502)
+    noise *= np.float32(context.settings.get("flow_noise_scale", 1))
     mel = s3gen.mel(
         s3gen.build(context),
         closed,
@@ -66,3 +77,17 @@ def record(context: Context) -> dict[str, np.ndarray]:
         "x_vector": x_vector,
         "audio": audio,
     }
+
+
+def _sentence(context: Context, speaker: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    """The likeliest tokens (1, T) of the sentence, up to the stop token."""
+    tokenizer = Tokenizer.from_file(str(context.tokenizer_folder / "tokenizer.json"))
+    model = t3.build(context.architecture["t3"], context.weights(context.t3_file))
+    condition = T3Cond(
+        speaker_emb=torch.from_numpy(speaker)[None],
+        cond_prompt_speech_tokens=torch.from_numpy(prompt)[None],
+        emotion_adv=None,
+    )
+    ids = torch.tensor([tokenizer.encode(punc_norm(SENTENCE)).ids])
+    tokens = model.inference_turbo(condition, ids, top_k=1)[0]
+    return tokens[tokens < START_SPEECH][None].numpy().astype(np.int32)
