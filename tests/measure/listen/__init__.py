@@ -1,0 +1,1 @@
+"""Word error rates of a model's speech, by a speech recogniser: ``make listen``."""
