@@ -16,11 +16,13 @@ from mlx_audio_turbo.benchmark import machine, measure, runs, streaming
 from mlx_audio_turbo.benchmark.lengths import by_length, lines
 from mlx_audio_turbo.benchmark.plot import save_plot
 from mlx_audio_turbo.benchmark.workload import clip, workload
-from mlx_audio_turbo.config import SILENCE, SPEECH_CODES
+from mlx_audio_turbo.config import SILENCE, SPEECH_CODES, OriginalT3Config
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import LoadedModel, load
 from mlx_audio_turbo.presets import TURBO
+from mlx_audio_turbo.synthesis import scheduler
+from mlx_audio_turbo.t3.decoder import Decoder
 
 from .measure.peers import together
 
@@ -94,6 +96,27 @@ def test_primitives_of_a_step(loaded: LoadedModel) -> None:
     assert network + 20 < count < 400
 
 
+def test_the_original_is_measured_with_its_own_options_and_two_rows() -> None:
+    original = load(resolve("tiny-original"))
+    runs.warm_up(original)
+    t3, utterance = original.networks.t3, workload(original.config, 0.4)
+    assert utterance.decoded == len(utterance.tokens) == 10
+    assert utterance.sampling.min_p == original.config.generation["min_p"] > 0
+    times = measure.utterance_times(original, utterance, inside=True)
+    assert len(times["estimator step"]) == 10
+    size, config = 4, original.config.t3
+    assert isinstance(config, OriginalT3Config)
+    block = 4 * config.width**2 + 3 * config.width * config.feed_forward + 2 * config.width
+    head = config.speech_vocabulary * config.width
+    assert measure.weight_bytes_per_step(t3) == size * (config.layers * block + config.width + head)
+    rows, positions = 2, 2 + config.perceiver_queries + len(utterance.text_ids) + 4 + 5
+    assert measure.cache_bytes_per_step(t3, utterance, mx.float32) == (
+        2 * size * config.layers * config.width * rows * positions
+    )
+    found = streaming.streaming(original, utterance, repeats=1)
+    assert 0 < found["first_audio"] <= found["streamed"]
+
+
 def test_second_sentence_and_rows_together(loaded: LoadedModel) -> None:
     utterance = workload(loaded.config, 1)
     assert 0 < runs.second_sentence(loaded, utterance, 1) < 1
@@ -101,11 +124,10 @@ def test_second_sentence_and_rows_together(loaded: LoadedModel) -> None:
 
 
 def test_streaming_gives_the_whole_length(loaded: LoadedModel) -> None:
-    bias = loaded.networks.t3.speech_head.bias
     times = streaming.streaming(loaded, workload(loaded.config, 2), repeats=1)
     assert 0 < times["first_audio"] < times["streamed"] and times["chunks"] > 1
     assert together.together(loaded, workload(loaded.config, 0.4), rows=2) > 0
-    assert loaded.networks.t3.speech_head.bias is bias
+    assert scheduler.Decoder is Decoder
 
 
 def test_command_prints_all_figures_within_80_columns(

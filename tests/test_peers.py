@@ -169,7 +169,9 @@ def test_the_document_changes_only_between_the_marks(tmp_path: Path) -> None:
     text = path.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nold\n" not in text
     assert "| PyTorch reference |" in text and "| ≤ 1.2 x | ≤ 0.8 x | 0.9 x | ok |" in text
-    assert "missing" in text
+    assert "missing" in text and "of the original" not in text
+    outcome.original = {"ours": stages | {"whole": 3.5}, "reference": stages}
+    assert "| whole | 3.50 | 2.00 |" in acceptance.document(outcome, 5)
     acceptance.write(path, acceptance.BEGIN, acceptance.END, "again")
     assert path.read_text() == f"before\n{acceptance.BEGIN}\n\nagain\n\n{acceptance.END}\nafter\n"
 

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import mlx.core as mx
@@ -16,17 +17,19 @@ from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..encoders import features
 from ..loading.folder import LoadedModel
-from ..options import SamplingOptions
 from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
 from ..t3.decoder import Decoder, Request
-from ..t3.interface import Cache, Condition, prefill_prefix
+from ..t3.interface import T3, Cache, Condition, prefill_prefix
 from ..t3.turbo import TurboT3
 from ..voice import Voice
 from . import workload as work
 from .machine import Primitives
+
+if TYPE_CHECKING:
+    from ..t3.original import OriginalT3  # imports mlx-lm
 
 Times = dict[str, list[float]]
 PROMPT_SAMPLES = work.PROMPT_SECONDS * SAMPLE_RATE
@@ -99,17 +102,23 @@ def voice_encoding(loaded: LoadedModel) -> Times:
     return clock.times
 
 
-def prefix_of(t3: TurboT3, utterance: work.Workload) -> Cache:
+def condition_of(utterance: work.Workload) -> Condition:
+    """The workload's random voice as T3 takes it."""
+    return Condition(
+        speaker=mx.array(utterance.speaker_embedding)[None],
+        prompt_tokens=mx.array(utterance.t3_prompt_tokens)[None],
+    )
+
+
+def prefix_of(t3: T3, utterance: work.Workload) -> Cache:
     """The prefix that all sentences of the voice share, evaluated."""
-    speaker = mx.array(utterance.speaker_embedding)[None]
-    prompt = mx.array(utterance.t3_prompt_tokens)[None]
-    prefix = prefill_prefix(t3, Condition(speaker=speaker, prompt_tokens=prompt))
+    prefix = prefill_prefix(t3, condition_of(utterance))
     mx.eval(prefix.arrays)
     return prefix
 
 
 def decode(
-    t3: TurboT3,
+    t3: T3,
     utterance: work.Workload,
     *,
     tokens: int | None = None,
@@ -129,7 +138,7 @@ def decode(
         key=mx.random.key(0),
         max_tokens=tokens or utterance.decoded,
     )
-    decoder = Decoder(t3, options=SamplingOptions(), stop=False)
+    decoder = Decoder(t3, options=utterance.sampling, stop=False)
     decoder.add(request)
     first, sampled = 0.0, 0
     while (token := dict(decoder.step()).get(0)) is not None:
@@ -141,7 +150,7 @@ def decode(
     return {"T3 prefill": [first - started], "T3 decode": [seconds]}
 
 
-def second_sentence(t3: TurboT3, utterance: work.Workload) -> Times:
+def second_sentence(t3: T3, utterance: work.Workload) -> Times:
     """Seconds to the first token of a voice's first sentence, and of its second."""
     started = time.perf_counter()
     prefix = prefix_of(t3, utterance)
@@ -193,7 +202,7 @@ def repeated(measure: Callable[[], Times], repeats: int) -> Times:
     return dict(times)
 
 
-def primitives_per_step(t3: TurboT3, utterance: work.Workload, *, steps: int = 4) -> int:
+def primitives_per_step(t3: T3, utterance: work.Workload, *, steps: int = 4) -> int:
     """Primitives in the graph of one step of decoding, the last of a few."""
     counter = Primitives()
     with counter.counting():
@@ -201,19 +210,18 @@ def primitives_per_step(t3: TurboT3, utterance: work.Workload, *, steps: int = 4
     return counter.counts[-1]
 
 
-def weight_bytes_per_step(t3: TurboT3) -> int:
+def weight_bytes_per_step(t3: TurboT3 | OriginalT3) -> int:
     """Bytes of weights that a step of decoding reads: the blocks and the head."""
-    parts = (t3.tfmr.h, t3.tfmr.ln_f, t3.speech_head)
-    modules = [module for part in parts for module in (part if isinstance(part, list) else [part])]
-    return _bytes([module.parameters() for module in modules])
-
-
-def _bytes(tree: object) -> int:
+    tree = {**t3.tfmr.parameters(), "head": t3.speech_head.parameters()}
+    tree.pop("wpe", None)  # GPT-2's table of positions, of which a step reads a row
     return sum(array.nbytes for _, array in tree_flatten(tree) if isinstance(array, mx.array))
 
 
-def cache_bytes_per_step(t3: TurboT3, utterance: work.Workload, dtype: mx.Dtype) -> int:
+def cache_bytes_per_step(
+    t3: TurboT3 | OriginalT3, utterance: work.Workload, dtype: mx.Dtype
+) -> int:
     """Bytes of keys and values that a step reads, on average over the utterance."""
-    start = 2 + len(utterance.t3_prompt_tokens) + len(utterance.text_ids)
-    positions = start + utterance.decoded // 2
+    prefix = t3.prefix(condition_of(utterance)).shape[1]
+    start = prefix + t3.embed_input(mx.array(utterance.text_ids)).shape[1]
+    positions = t3.rows(utterance.sampling) * (start + utterance.decoded // 2)
     return 2 * t3.config.layers * t3.config.width * positions * dtype.size

@@ -5,35 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 from typing import Any
+from unittest import mock
 
-import mlx.core as mx
-
-from ..config import STOP_SPEECH
 from ..loading.folder import LoadedModel
-from ..models.turbo import ChatterboxTurbo
+from ..models.load import model_class
+from ..synthesis import scheduler
 from ..synthesis.engine import Engine, default_cache_limit
+from ..t3.decoder import Decoder
 from .measure import Clock, voice_of
 from .workload import TEXT, Workload
 
 
 @contextmanager
-def endless(loaded: LoadedModel) -> Iterator[ChatterboxTurbo]:
+def endless(loaded: LoadedModel) -> Iterator[Any]:
     """The public model without its stop token, so that lengths are fixed.
 
     ``loaded`` must have spoken before (``runs.warm_up``).
     """
-    head = loaded.networks.t3.speech_head
-    bias = head.bias
-    head.bias = mx.where(mx.arange(bias.size) == STOP_SPEECH, -1e9, bias)
-    mx.eval(head.bias)
     engine = Engine(cache_limit=default_cache_limit())
-    try:
-        yield ChatterboxTurbo(loaded, engine)
-    finally:
-        engine.close()
-        head.bias = bias
+    # In the decoder: logits and their number stay those of the model.
+    with mock.patch.object(scheduler, "Decoder", partial(Decoder, stop=False)):
+        try:
+            yield model_class(loaded.folder)(loaded, engine)
+        finally:
+            engine.close()
 
 
 def fixed_length(loaded: LoadedModel, utterance: Workload) -> dict[str, Any]:

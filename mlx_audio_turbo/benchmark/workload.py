@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ..config import (
     TOKENS_PER_SECOND,
     ModelConfig,
 )
+from ..options import SamplingOptions
 
 TEXT_TOKENS = 40
 """Text ids of a sentence of about ten seconds."""
@@ -32,9 +34,10 @@ class Workload:
     text_ids: (TEXT_TOKENS,) int32.
     tokens: (25 * seconds,) int32 speech tokens for S3Gen, those of the closing silence included.
     speaker_embedding: (256,) float32.
-    t3_prompt_tokens: (375,) int32 with the published sizes: the longest prompt.
+    t3_prompt_tokens: (375,) int32 with Turbo's sizes: the longest prompt.
     prompt_tokens: (250,) int32; prompt_mel: (500, 80) float32; x_vector: (192,) float32.
     closing_silence: how many of the tokens are the closing silence.
+    sampling: the model's own defaults.
     """
 
     text_ids: np.ndarray
@@ -45,6 +48,7 @@ class Workload:
     prompt_mel: np.ndarray
     x_vector: np.ndarray
     closing_silence: int
+    sampling: SamplingOptions
 
     @property
     def decoded(self) -> int:
@@ -58,7 +62,9 @@ class Workload:
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that the other implementations' scripts read."""
-        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays: dict[str, Any] = {k: x for k, x in values.items() if isinstance(x, np.ndarray)}
+        np.savez(path, **arrays)
 
 
 def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
@@ -69,6 +75,10 @@ def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
     tokens = rng.integers(0, SPEECH_CODES, count)
     closing = config.rendering.closing_silence
     tokens[count - closing :] = SILENCE
+    known = {field.name for field in fields(SamplingOptions)}
+    sampling: dict[str, Any] = {
+        name: value for name, value in config.generation.items() if name in known
+    }
     speaker = rng.standard_normal(config.t3.speaker_embedding)
     mel_shape = (FRAMES_PER_TOKEN * prompt, config.s3gen.mels)
     return Workload(
@@ -80,6 +90,7 @@ def workload(config: ModelConfig, seconds: float, *, seed: int = 4) -> Workload:
         prompt_mel=(rng.standard_normal(mel_shape) * 2 - 5).astype(np.float32),
         x_vector=rng.standard_normal(config.s3gen.speaker_embedding).astype(np.float32),
         closing_silence=closing,
+        sampling=SamplingOptions(**sampling),
     )
 
 

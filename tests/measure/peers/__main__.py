@@ -2,7 +2,8 @@
 
 Runs this package beside the PyTorch reference and mlx-audio 0.6.2 on the same weights, prints each
 figure with its bound, and writes docs/performance.md with its plot. Needs an idle machine; on
-two cores it takes about twelve minutes. Exits with 1 when a figure misses its bound.
+two cores it takes about twelve minutes, and ten more for the original. Exits with 1 when a figure
+misses its bound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +29,7 @@ from mlx_audio_turbo.benchmark.report import STAGES, medians
 from mlx_audio_turbo.benchmark.workload import Workload, workload
 from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import LoadedModel
-from mlx_audio_turbo.presets import NANO, TURBO
+from mlx_audio_turbo.presets import NANO, ORIGINAL, ORIGINAL_TYPE, TURBO
 
 from .against import beside, ratio
 from .process import ROOT, kinds, ready
@@ -42,7 +44,9 @@ README_MARKS = "<!-- performance: made by `make benchmark-peers` -->", "<!-- end
 SECONDS = 10.0
 LENGTHS = (5.0, 10.0, 20.0, 40.0)
 TURNS_NANO = 2
-PARTS = ("reference", "ported", "second", "streamed", "together", "smaller", "long")
+PARTS = ("reference", "ported", "second", "streamed", "together", "smaller", "long", "original")
+ALONE = ("original",)
+"""Parts that need neither Turbo nor what the others found."""
 
 ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
     "whole": ("10 s utterance: time, of the reference's", "x", 1.2, 0.8, False),
@@ -61,6 +65,8 @@ ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
     "eight": ("T3 decode: 8 texts together, of one", "x", 2.0, 4.0, True),
     "eight whole": ("8 texts together: time, of in turn", "x", 0.75, 0.5, False),
     "chunk": ("chunk at 40 s, of the one at 10 s", "x", 1.3, None, False),
+    "original": ("original, 10 s: time, of the reference's", "x", 0.8, None, False),
+    "original memory": ("original, 10 s: peak over the weights", "GB", 1.0, None, False),
 }
 """Key: what, unit, at least, aim, and whether more is better."""
 
@@ -72,6 +78,7 @@ class Outcome:
     times: of an utterance by stage, for each implementation; versions: what each of them runs.
     machine: processor and cores.
     nano: a sentence for the document.
+    original: of the original as ``times``.
     """
 
     reached: dict[str, float] = field(default_factory=dict)
@@ -82,6 +89,7 @@ class Outcome:
     primitives: int = 0
     machine: str = ""
     nano: str = ""
+    original: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def rows(self) -> list[Row]:
         """Every figure with its bound."""
@@ -93,14 +101,31 @@ class Outcome:
 
 @dataclass
 class Bench:
-    """Folders and the model under test."""
+    """The folder of the work, checkpoints in it or elsewhere, and the model under test."""
 
-    checkpoint: Path
-    nano: Path
+    work: Path
+    checkpoints: Mapping[str, Path | None]
     repeats: int
-    loaded: LoadedModel
-    utterance: Workload
     outcome: Outcome
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """Turbo's."""
+        return self.checkpoints["turbo"] or ready(self.work / "turbo", TURBO)
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """Turbo."""
+        # Thrice: the first may have found the files on the disk and not in memory.
+        loaded, seconds = runs.loads(resolve(self.checkpoint), 3)
+        self.outcome.reached["load"] = min(seconds)
+        runs.warm_up(loaded)
+        return loaded
+
+    @cached_property
+    def utterance(self) -> Workload:
+        """Ten seconds of Turbo's."""
+        return workload(self.loaded.config, SECONDS)
 
     def reference(self) -> None:
         """Ours and the reference in turn, and the memory's speed right after."""
@@ -152,9 +177,10 @@ class Bench:
 
     def smaller(self) -> None:
         """Nano, ours in turn with the reference's."""
-        nano, _ = runs.loads(resolve(self.nano), 1)
+        checkpoint = self.checkpoints["nano"] or ready(self.work / "nano", NANO)
+        nano, _ = runs.loads(resolve(checkpoint), 1)
         utterance = workload(nano.config, SECONDS)
-        ours, theirs, _ = beside("reference", self.nano, nano, utterance, TURNS_NANO)
+        ours, theirs, _ = beside("reference", checkpoint, nano, utterance, TURNS_NANO)
         seconds, reference = median(ours["whole"]), median(theirs["whole"])
         self.outcome.reached["nano"] = seconds / self.outcome.times["ours"]["whole"]
         self.outcome.nano = (
@@ -174,6 +200,20 @@ class Bench:
         self.outcome.reached["memory"] = over / 1e9
         self.outcome.lengths = runs_by_length
 
+    def original(self) -> None:
+        """The original, ours in turn with the reference's; our memory in its own process."""
+        given = self.checkpoints["original"]
+        checkpoint = given or ready(self.work / "original", ORIGINAL, ORIGINAL_TYPE)
+        folder = resolve(checkpoint)
+        (run,) = by_length(str(folder), [SECONDS])
+        over = run["memory"]["peak_resident"] - run["memory"]["weights"]
+        loaded, _ = runs.loads(folder, 1)
+        utterance = workload(loaded.config, SECONDS)
+        ours, theirs, _ = beside("reference", checkpoint, loaded, utterance, self.repeats)
+        self.outcome.reached["original"] = ratio(ours, theirs, "whole")
+        self.outcome.reached["original memory"] = over / 1e9
+        self.outcome.original = {"ours": medians(ours), "reference": medians(theirs)}
+
     def _keep(self, name: str, times: Times, versions: Mapping[str, str]) -> None:
         self.outcome.times[name] = medians(times)
         self.outcome.versions[name] = versions
@@ -181,14 +221,8 @@ class Bench:
 
 def document(outcome: Outcome, repeats: int) -> str:
     """The generated part of docs/performance.md."""
-    titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
+    titles = _titles()
     there = [name for name in titles if name in outcome.times]
-    cells = [["seconds", *(titles[name] for name in there)]]
-    for stage in (*STAGES, "whole"):
-        cells.append([stage, *(f"{outcome.times[name][stage]:.2f}" for name in there)])
-    cells.append(
-        ["real-time factor", *(f"{outcome.times[n]['whole'] / SECONDS:.2f}" for n in there)]
-    )
     step = outcome.decoding
     parts = [
         "; ".join(f"{name}: {value}" for name, value in machine.describe().items()) + ".",
@@ -196,7 +230,7 @@ def document(outcome: Outcome, repeats: int) -> str:
             ["figure", "at least", "aim", "reached", ""], [row.cells() for row in outcome.rows()]
         ),
         f"Ten seconds of speech (250 tokens, 10 s of prompt), medians of {repeats}:",
-        markdown(cells[0], cells[1:]),
+        _stages(outcome.times),
     ]
     parts += [
         f"{titles[name]}: {', '.join(f'{k} {v}' for k, v in outcome.versions[name].items())}."
@@ -213,16 +247,31 @@ def document(outcome: Outcome, repeats: int) -> str:
         )
     if outcome.nano:
         parts.append(outcome.nano)
+    if outcome.original:
+        parts.append("The same of the original, with guidance and ten steps of the flow:")
+        parts.append(_stages(outcome.original))
     if outcome.lengths:
         parts.append(f"```\n{lines(outcome.lengths)}\n```")
         parts.append(f"![Time and memory by the length of the audio]({PLOT.name})")
     return "\n\n".join(parts)
 
 
+def _titles() -> dict[str, str]:
+    return {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
+
+
+def _stages(times: Mapping[str, Mapping[str, float]]) -> str:
+    """A row for each stage, a column for each implementation."""
+    there = {name: title for name, title in _titles().items() if name in times}
+    cells = [[stage, *(f"{times[n][stage]:.2f}" for n in there)] for stage in (*STAGES, "whole")]
+    cells.append(["real-time factor", *(f"{times[n]['whole'] / SECONDS:.2f}" for n in there)])
+    return markdown(["seconds", *there.values()], cells)
+
+
 def short(outcome: Outcome) -> str:
     """The generated part of README.md: a row for each implementation."""
     kept, reached = outcome.times, outcome.reached
-    titles = {"ours": "this package", **{name: kind.title for name, kind in kinds().items()}}
+    titles = _titles()
     rows = [
         [
             titles[name],
@@ -260,6 +309,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / ".parity", help="%(default)s")
     parser.add_argument("--checkpoint", type=Path, help="Turbo, upstream layout; random by default")
     parser.add_argument("--nano", type=Path, help="Nano, upstream layout; random by default")
+    parser.add_argument("--original", type=Path, help="the original, likewise")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (5)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
@@ -269,21 +319,16 @@ def main() -> int:
     args = parser.parse_args()
     logging.getLogger("mlx_audio_turbo").setLevel(logging.ERROR)
 
-    checkpoint = args.checkpoint or ready(args.work / "turbo", TURBO)
-    nano = args.nano or ready(args.work / "nano", NANO)
     started = time.perf_counter()
-    # Loaded thrice: the first may have found the files on the disk and not in memory.
-    loaded, seconds = runs.loads(resolve(checkpoint), 3)
-    runs.warm_up(loaded)
     kept = args.work / "performance.json"
-    outcome = Outcome(**json.loads(kept.read_text())) if args.keep else Outcome()
-    outcome.reached["load"] = min(seconds)
+    outcome = Outcome(**json.loads(kept.read_text())) if args.keep and kept.exists() else Outcome()
     described = machine.describe()
     outcome.machine = f"{described['processor']}, {described['device'].removeprefix('CPU, ')}"
-    if "reference" not in args.parts and "ours" not in outcome.times:
+    alone = {*args.parts} <= {*ALONE} or "reference" in args.parts
+    if not alone and "ours" not in outcome.times:
         parser.error("the other parts are compared with `reference`: name it too, or --keep it")
-    utterance = workload(loaded.config, SECONDS)
-    bench = Bench(checkpoint, nano, args.repeats, loaded, utterance, outcome)
+    given = {"turbo": args.checkpoint, "nano": args.nano, "original": args.original}
+    bench = Bench(args.work, given, args.repeats, outcome)
     for part in args.parts:
         run: Callable[[], None] = getattr(bench, part)
         begun = time.perf_counter()
@@ -293,7 +338,9 @@ def main() -> int:
         print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     print(table(outcome.rows()))
     print(f"{time.perf_counter() - started:.0f} s in all")
-    if not args.dry:
+    if "ours" not in outcome.times:
+        print("the pages are left as they are: the part `reference` has not run", file=sys.stderr)
+    elif not args.dry:
         write(DOCUMENT, BEGIN, END, document(outcome, args.repeats))
         write(README, *README_MARKS, short(outcome))
         if outcome.lengths:

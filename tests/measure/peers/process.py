@@ -17,6 +17,7 @@ from mlx_audio_turbo.benchmark.measure import Times
 from mlx_audio_turbo.benchmark.workload import Workload
 from mlx_audio_turbo.config import ModelConfig
 from mlx_audio_turbo.errors import OptionError
+from mlx_audio_turbo.presets import TURBO_TYPE
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,10 +40,10 @@ class PeerKind:
     same_blas: bool = False
 
 
-def ready(folder: Path, config: ModelConfig) -> Path:
+def ready(folder: Path, config: ModelConfig, model_type: str = TURBO_TYPE) -> Path:
     """The random checkpoint of these sizes, written if it is absent."""
     if not (folder / "config.json").exists():
-        write_checkpoint(folder, config=config, name=folder.name, seed=SEED)
+        write_checkpoint(folder, config=config, name=folder.name, model_type=model_type, seed=SEED)
     return folder
 
 

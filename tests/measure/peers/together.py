@@ -11,7 +11,7 @@ from mlx_audio_turbo.benchmark.streaming import endless, fixed_length
 from mlx_audio_turbo.benchmark.workload import TEXT, Workload
 from mlx_audio_turbo.config import TOKENS_PER_SECOND
 from mlx_audio_turbo.loading.folder import LoadedModel
-from mlx_audio_turbo.options import ChunkOptions, SamplingOptions
+from mlx_audio_turbo.options import ChunkOptions
 from mlx_audio_turbo.synthesis.noise import NoiseSource
 from mlx_audio_turbo.synthesis.token_to_wav import TokenToWav, tokens_due
 from mlx_audio_turbo.t3.decoder import Decoder, Request
@@ -20,7 +20,7 @@ from mlx_audio_turbo.t3.turbo import TurboT3
 
 def tokens_together(t3: TurboT3, utterance: Workload, *, rows: int, tokens: int) -> float:
     """Tokens per second of ``rows`` utterances that are decoded together, after the first step."""
-    decoder = Decoder(t3, options=SamplingOptions(), stop=False)
+    decoder = Decoder(t3, options=utterance.sampling, stop=False)
     prefix = prefix_of(t3, utterance)
     for row in range(rows):
         decoder.add(

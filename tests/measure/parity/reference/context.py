@@ -62,6 +62,11 @@ class Context:
         (path,) = sorted(self.checkpoint.glob("t3_*.safetensors"))
         return path.name
 
+    @property
+    def s3gen_file(self) -> str:
+        (path,) = sorted(self.checkpoint.glob("s3gen*.safetensors"))
+        return path.name
+
     def random(self, *shape: int, seed: int, scale: float = 1.0) -> np.ndarray:
         """Normal float32 inputs, the same on both sides."""
         return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)

@@ -24,7 +24,7 @@ SMALL_FRAMES = {"s3_log_mel_prompt": 160, "kaldi_fbank": 240, "voice_mel": 300}
 
 def record(context: Context) -> dict[str, np.ndarray]:
     """Per clip ``{clip}.{feature}`` (time, mels), the hidden states, tokens and embeddings."""
-    upstream = context.weights("s3gen_meanflow.safetensors")
+    upstream = context.weights(context.s3gen_file)
     architecture = context.architecture
     tokenizer = s3_tokenizer(architecture["s3_tokenizer"], under("tokenizer.", upstream))
     own = {

@@ -38,7 +38,7 @@ def build(context: Context) -> hifigan.HiFTGenerator:
     )
     weights = {
         name[len(PREFIX) :]: value
-        for name, value in context.weights("s3gen_meanflow.safetensors").items()
+        for name, value in context.weights(context.s3gen_file).items()
         if name.startswith(PREFIX)
     }
     module.load_state_dict(weights, strict=True)

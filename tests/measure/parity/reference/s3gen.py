@@ -45,7 +45,7 @@ def build(context: Context, *, meanflow: bool = True) -> CausalMaskedDiffWithXve
     )
     weights = {
         name[len(PREFIX) :]: value
-        for name, value in context.weights("s3gen_meanflow.safetensors").items()
+        for name, value in context.weights(context.s3gen_file).items()
         if name.startswith(PREFIX) and (meanflow or not name.startswith(MIXER))
     }
     flow.load_state_dict(weights, strict=True)

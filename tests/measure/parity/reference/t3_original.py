@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,19 @@ from ..inputs_t3 import (
 from .context import Context
 
 
-def build(sizes: dict[str, Any]) -> T3:
-    """The reference's T3 with seeded weights; what inference never reads stays empty."""
+def build(
+    sizes: dict[str, Any],
+    weights: Mapping[str, torch.Tensor] | None = None,
+    *,
+    attention: str = "eager",
+) -> T3:
+    """The reference's T3.
+
+    Args:
+        weights: of a checkpoint, all; by default seeded ones, and what inference never reads stays
+            empty.
+        attention: the form of its attention.
+    """
     llama_configs.LLAMA_CONFIGS["parity"] = dict(
         llama_configs.LLAMA_CONFIGS["Llama_520M"],
         hidden_size=sizes["width"],
@@ -44,7 +55,7 @@ def build(sizes: dict[str, Any]) -> T3:
         num_attention_heads=sizes["heads"],
         num_key_value_heads=sizes["heads"],
         head_dim=sizes["width"] // sizes["heads"],
-        attn_implementation="eager",
+        attn_implementation=attention,
         torch_dtype="float32",
     )
     hp = T3Config(text_tokens_dict_size=sizes["text_vocabulary"])
@@ -58,8 +69,11 @@ def build(sizes: dict[str, Any]) -> T3:
             sizes["perceiver_queries"], width, width, sizes["perceiver_heads"]
         )
     model.tfmr.rotary_emb = LlamaRotaryEmbedding(config=model.cfg)
-    weights = seeded.original_t3_weights(sizes, seed=3)
-    tensors = {name: torch.from_numpy(x) for name, x in weights.items()}
+    if weights is not None:
+        model.load_state_dict(weights, strict=True, assign=True)
+        return model.eval()
+    drawn = seeded.original_t3_weights(sizes, seed=3)
+    tensors = {name: torch.from_numpy(x) for name, x in drawn.items()}
     loaded = model.load_state_dict(tensors, strict=False, assign=True)
     assert set(loaded.missing_keys) == {"text_head.weight", "tfmr.embed_tokens.weight"}, loaded
     assert not loaded.unexpected_keys, loaded

@@ -21,7 +21,7 @@ def record(context: Context) -> dict[str, np.ndarray]:
     The tokens are random, but for the trained checkpoint, which speaks a sentence.
     """
     features = dict(frontends.features(context.clips[0]))
-    weights = context.weights("s3gen_meanflow.safetensors")
+    weights = context.weights(context.s3gen_file)
     sizes = context.architecture
     tokenizer = encoders.s3_tokenizer(sizes["s3_tokenizer"], encoders.under("tokenizer.", weights))
     x_vector = encoders.campplus(encoders.under("speaker_encoder.", weights), sizes["campplus"])(
