@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
 import ipaddress
 import os
@@ -49,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--prefix", default="", metavar="PATH", help="a path before every route")
     out.add_argument("--voice", metavar="NAME", help="the voice where a client names none")
+    out.add_argument(
+        "--wyoming",
+        type=int,
+        metavar="PORT",
+        help="serve Home Assistant's protocol Wyoming too, on this port (extra wyoming)",
+    )
     out.add_argument("--warm_up", action="store_true", help="load the first model at the start")
     out.add_argument(
         "--idle_unload",
@@ -80,6 +87,8 @@ def _serve(args: argparse.Namespace) -> None:
         )
     if not 0 <= args.port < 65536:
         raise OptionError(f"--port is {args.port}; give 0 to 65535")
+    if args.wyoming is not None:
+        _check_wyoming(args)
     import uvicorn
 
     from ..loading.catalog import DEFAULT_MODEL
@@ -95,16 +104,47 @@ def _serve(args: argparse.Namespace) -> None:
         origins=tuple(args.allow_origin),
         prefix=args.prefix.rstrip("/"),
         default_voice=args.voice,
+        wyoming=None if args.wyoming is None else (args.host, args.wyoming),
         idle_unload=args.idle_unload,
     )
     app = create_app(args.model or [DEFAULT_MODEL], settings=settings)
     if args.warm_up:
-        import asyncio
-
         asyncio.run(app.state.server.pool.get(None))
     level = "info" if args.verbose else "warning"
     config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
     uvicorn.Server(config).run()
+
+
+def _check_wyoming(args: argparse.Namespace) -> None:
+    """Check what the port for Wyoming needs, before the server starts.
+
+    Raises:
+        ExtraError: its library is missing.
+        OptionError: the port is in use, or would be open without being told.
+    """
+    if importlib.util.find_spec("wyoming") is None:
+        raise ExtraError(
+            "--wyoming needs wyoming; install it with: pip install 'mlx-audio-turbo[wyoming]'"
+        )
+    if not _is_loopback(args.host) and not args.open:
+        raise OptionError(
+            f"--wyoming has no key, and --host {args.host} is open to other machines; add --open"
+        )
+    if not 0 < args.wyoming < 65536:
+        raise OptionError(f"--wyoming is {args.wyoming}; give 1 to 65535")
+    try:
+        asyncio.run(_listen(args.host, args.wyoming))
+    except OSError as error:
+        raise OptionError(
+            f"--wyoming {args.wyoming} cannot be used ({error.strerror}); give another port"
+        ) from None
+
+
+async def _listen(host: str, port: int) -> None:
+    """Listen for a moment."""
+    server = await asyncio.start_server(lambda reader, writer: None, host, port)
+    server.close()
+    await server.wait_closed()
 
 
 def _is_loopback(host: str) -> bool:

@@ -163,6 +163,11 @@ class Model(OpenedModel):
         """The tags that the model performs in the text, such as ``[laugh]``."""
         return self._loaded.tokenizer.tags
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of the languages that the model speaks."""
+        return self._loaded.tokenizer.languages or ("en",)
+
     def encode_voice(
         self,
         clip: str | Path | np.ndarray,

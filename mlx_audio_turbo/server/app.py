@@ -234,7 +234,15 @@ def create_app(
             if settings.idle_unload
             else None
         )
-        yield
+        async with AsyncExitStack() as stack:
+            if settings.wyoming is not None:
+                from .wyoming_port import wyoming_port  # its library is an extra of its own
+
+                await pool.get(None)  # a client describes what it finds, and waits seconds for it
+                await stack.enter_async_context(
+                    wyoming_port(server.speaking, settings, *settings.wyoming)
+                )
+            yield
         server.admission.draining = True
         if unload is not None:
             unload.cancel()

@@ -30,6 +30,7 @@ class ServerSettings:
     header_seconds, body_seconds: in which the head and the body of a request must arrive.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
     text_seconds: in which the next piece of a text that is being written must arrive.
+    wyoming: host and port for Home Assistant, without a key; None for no port.
     idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
     """
 
@@ -51,4 +52,5 @@ class ServerSettings:
     body_seconds: float = 30.0
     stalled_seconds: float = 120.0
     text_seconds: float = 300.0
+    wyoming: tuple[str, int] | None = None
     idle_unload: float = 0.0

@@ -161,6 +161,14 @@ class Speaking:
                 ended = len(chunk.tokens) > 0
         return parts
 
+    async def known(self) -> tuple[list[str], tuple[str, ...]]:
+        """The names of the voices that the first model can speak with, and its languages."""
+        model = await self._pool.get(None)
+        names = [*await to_thread.run_sync(self._library.names), *model.voices]
+        if model.builtin_voice is not None or self._settings.default_voice is not None:
+            names.insert(0, "default")
+        return names, model.languages
+
     async def voice(self, model: Model, name: str | None) -> Voice | None:
         """The voice of a name; None is the model's own.
 

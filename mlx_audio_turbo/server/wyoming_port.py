@@ -1,0 +1,231 @@
+"""The Wyoming protocol, by which Home Assistant speaks (extra ``wyoming``).
+
+A connection sends ``describe``, ``synthesize`` with a whole text, or a text in pieces:
+``synthesize-start``, ``synthesize-chunk`` and ``synthesize-stop``. Home Assistant sends the whole
+text again as ``synthesize`` before the stop, for servers that do not know the pieces; that one is
+not spoken. The protocol has no keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from queue import SimpleQueue
+from typing import Any
+
+from anyio import fail_after
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event, Eventable, async_read_event, async_write_event
+from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
+from wyoming.tts import (
+    Synthesize,
+    SynthesizeChunk,
+    SynthesizeStart,
+    SynthesizeStop,
+    SynthesizeStopped,
+    SynthesizeVoice,
+)
+
+from .. import __version__
+from ..audio.files import to_int16
+from ..config import SAMPLE_RATE
+from ..errors import TurboError
+from . import errors
+from .errors import RequestError
+from .settings import ServerSettings
+from .speaking import Speaking, next_chunk
+from .speech_request import check_text, parse_session
+
+_FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
+
+
+@asynccontextmanager
+async def wyoming_port(
+    speaking: Speaking, settings: ServerSettings, host: str, port: int
+) -> AsyncIterator[None]:
+    """Listen for the time of the block."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(Connection(reader, writer, speaking, settings).run())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    listening = await asyncio.start_server(begin, host, port)
+    try:
+        yield
+    finally:
+        listening.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Bounded:
+    """A reader of events whose announced lengths are not believed without a limit."""
+
+    def __init__(self, reader: asyncio.StreamReader, most: int):
+        self._reader, self._most = reader, most
+
+    async def readline(self) -> bytes:
+        return await self._reader.readline()
+
+    async def readexactly(self, count: int) -> bytes:
+        if not 0 <= count <= self._most:
+            raise ValueError(f"an event has {count} bytes")
+        return await self._reader.readexactly(count)
+
+
+class Connection:
+    """One client."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        speaking: Speaking,
+        settings: ServerSettings,
+    ):
+        self._reader: Any = _Bounded(reader, settings.max_json)
+        self._writer, self._speaking, self._settings = writer, speaking, settings
+        self._work: asyncio.Task[None] | None = None
+        self._text: SimpleQueue[str | None] | None = None
+        self._characters, self._head = 0, ""
+
+    async def run(self) -> None:
+        """Answer events until the client leaves or makes a mistake."""
+        try:
+            while (event := await self._next()) is not None:
+                await self._answer(event)
+        except (RequestError, TurboError) as error:
+            await self._fail(error)
+        except (AttributeError, KeyError, TypeError):
+            await self._fail(RequestError(400, "invalid_event", "the event lacks a field"))
+        except (OSError, TimeoutError):
+            return
+        finally:
+            self._end_text()
+            if self._work is not None:
+                self._work.cancel()
+                await asyncio.gather(self._work, return_exceptions=True)
+            self._writer.close()
+
+    async def _next(self) -> Event | None:
+        """The next event. A failure of the speech under way ends the wait for it."""
+        reading = asyncio.ensure_future(self._read())
+        try:
+            while not reading.done():
+                works = [self._work] if self._work is not None else []
+                await asyncio.wait([reading, *works], return_when=asyncio.FIRST_COMPLETED)
+                await self._settle()
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    async def _read(self) -> Event | None:
+        try:
+            with fail_after(self._settings.text_seconds):
+                return await async_read_event(self._reader)
+        except (AttributeError, KeyError, TypeError, asyncio.IncompleteReadError):
+            return None  # no event of this protocol
+
+    async def _settle(self, *, wait: bool = False) -> None:
+        """Take the result of the speech under way if it has one.
+
+        Raises:
+            What stopped the speech.
+        """
+        if self._work is not None and (wait or self._work.done()):
+            work, self._work = self._work, None
+            await work
+
+    async def _answer(self, event: Event) -> None:
+        if Describe.is_type(event.type):
+            await self._send(await self._info())
+        elif SynthesizeStart.is_type(event.type):
+            start = SynthesizeStart.from_event(event)
+            self._end_text()
+            await self._settle(wait=True)
+            self._text, self._characters, self._head = SimpleQueue(), 0, ""
+            pieces = iter(self._text.get, None)
+            self._begin(pieces, start.voice, start.text_format, streamed=True)
+        elif SynthesizeChunk.is_type(event.type):
+            if self._text is not None:
+                text = SynthesizeChunk.from_event(event).text
+                self._check(text)
+                self._text.put(text)
+        elif SynthesizeStop.is_type(event.type):
+            self._end_text()
+        elif Synthesize.is_type(event.type) and self._text is None:
+            whole = Synthesize.from_event(event)
+            await self._settle(wait=True)
+            self._characters, self._head = 0, ""
+            self._check(whole.text)
+            self._begin(whole.text, whole.voice, whole.text_format, streamed=False)
+
+    def _check(self, text: Any) -> None:
+        if not isinstance(text, str):
+            raise RequestError(400, "invalid_text", "text is not a text")
+        self._characters += len(text)
+        self._head = (self._head + text)[:100]
+        check_text(text, self._characters, self._settings, head=self._head, param="text")
+
+    def _end_text(self) -> None:
+        if self._text is not None:
+            self._text.put(None)
+            self._text = None
+
+    def _begin(
+        self, text: Iterable[str], voice: SynthesizeVoice | None, format: Any, *, streamed: bool
+    ) -> None:
+        if format not in (None, "text"):
+            raise RequestError(400, "unsupported_markup", "the text is SSML; send plain text")
+        values: dict[str, Any] = {"response_format": "pcm"}
+        if voice is not None:
+            values |= {"voice": voice.name, "language": voice.language}
+        self._work = asyncio.ensure_future(self._speak(text, values, streamed))
+
+    async def _speak(self, text: Iterable[str], values: Mapping[str, Any], streamed: bool) -> None:
+        spec = parse_session(values)
+        async with AsyncExitStack() as stack:
+            chunks = await self._speaking.chunks(spec, stack, text)
+            await self._send(AudioStart(**_FORMAT))
+            while (chunk := await next_chunk(chunks)) is not None:
+                audio = to_int16(chunk.audio).astype("<i2").tobytes()
+                await self._send(AudioChunk(**_FORMAT, audio=audio))
+        await self._send(AudioStop())
+        if streamed:
+            await self._send(SynthesizeStopped())
+
+    async def _send(self, event: Eventable) -> None:
+        with fail_after(self._settings.stalled_seconds):
+            await async_write_event(event.event(), self._writer)
+
+    async def _fail(self, error: RequestError | TurboError) -> None:
+        """Say what is wrong; the client would wait for the rest of the audio otherwise."""
+        told = error if isinstance(error, RequestError) else errors.refused(error)
+        with suppress(OSError, TimeoutError), fail_after(1):
+            await async_write_event(Error(told.message, told.code).event(), self._writer)
+
+    async def _info(self) -> Info:
+        names, languages = await self._speaking.known()
+        attribution = Attribution("Resemble AI", "https://github.com/resemble-ai/chatterbox")
+        common: dict[str, Any] = {
+            "attribution": attribution,
+            "installed": True,
+            "version": __version__,
+        }
+        voices = [
+            TtsVoice(name=name, description=name, languages=list(languages), **common)
+            for name in names
+        ]
+        program = TtsProgram(
+            name="mlx-audio-turbo",
+            description="Chatterbox on MLX",
+            voices=voices,
+            supports_synthesize_streaming=True,
+            **common,
+        )
+        return Info(tts=[program])
