@@ -28,7 +28,6 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 
-from .. import __version__
 from ..audio.files import to_int16
 from ..config import SAMPLE_RATE
 from ..errors import TurboError
@@ -215,7 +214,7 @@ class Connection:
         common: dict[str, Any] = {
             "attribution": attribution,
             "installed": True,
-            "version": __version__,
+            "version": None,
         }
         voices = [
             TtsVoice(name=name, description=name, languages=list(languages), **common)
