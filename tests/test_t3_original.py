@@ -23,7 +23,7 @@ from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
 from mlx_audio_turbo.t3.llama_cache import LlamaCache
 from mlx_audio_turbo.t3.original import OriginalT3
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
-from mlx_audio_turbo.t3.sampling import filter_logits
+from mlx_audio_turbo.t3.sampling import filter_logits, min_p
 from tests.decode import decode
 
 from .helpers import relative
@@ -294,6 +294,21 @@ def test_min_p_removes_what_is_unlikely_beside_the_likeliest() -> None:
     assert np.isfinite(scores(logits, min_p=0.31)).tolist() == [True, True, False, False]
     assert np.isfinite(scores(logits, min_p=1.0)).tolist() == [True, False, False, False]
     assert np.isfinite(scores(logits, min_p=0.0)).all()
+
+
+def test_min_p_decides_exactly_where_a_share_is_within_rounding_of_the_limit() -> None:
+    rng = np.random.default_rng(5)
+    largest = rng.uniform(1, 20, 4000).astype(np.float32)
+    near = (largest + np.log(0.05)).astype(np.float32)
+    steps = rng.integers(-3, 4, near.size).astype(np.float32)
+    near += steps * np.spacing(near)
+    rows = np.stack([largest, near, np.full_like(near, -np.inf)], axis=1)
+    exact = near.astype(np.float64) - largest >= np.log(0.05)
+    assert 0.3 < exact.mean() < 0.7
+    filtered = min_p(mx.array(rows), mx.zeros(rows.shape, mx.bool_), SamplingOptions(min_p=0.05))
+    kept = np.isfinite(np.array(filtered))
+    assert kept[:, 0].all() and not kept[:, 2].any()
+    np.testing.assert_array_equal(kept[:, 1], exact)
 
 
 def test_the_temperature_comes_before_min_p() -> None:

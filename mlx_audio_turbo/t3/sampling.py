@@ -6,10 +6,12 @@ batch, V speech ids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import mlx.core as mx
+import numpy as np
 
 from ..options import SamplingOptions
 
@@ -57,8 +59,17 @@ def min_p(scores: mx.array, history: mx.array, options: SamplingOptions) -> mx.a
     """
     if options.min_p <= 0:
         return scores
-    shares = mx.exp(scores - mx.max(scores, axis=-1, keepdims=True))
-    return mx.where(shares < options.min_p, -mx.inf, scores)
+    # The logarithm of the share, x - max, against that of min_p. Each is a float32 and its rounding
+    # error (Knuth's two-sum): a share that is compared in float32 alone is wrong by up to 3 ulp.
+    largest = mx.max(scores, axis=-1, keepdims=True)
+    share = scores - largest
+    lost = share - scores
+    error = (scores - (share - lost)) - (largest + lost)
+    least = math.log(options.min_p)
+    rounded = float(np.float32(least))
+    below = (share - rounded) + (error - (least - rounded)) < 0
+    # The error of -inf is NaN.
+    return mx.where(below | (share == -mx.inf), -mx.inf, scores)
 
 
 def repetition_penalty(scores: mx.array, history: mx.array, options: SamplingOptions) -> mx.array:
