@@ -161,8 +161,9 @@ def long(listener: Listener) -> Iterator[Row]:
 def practice(listener: Listener) -> Iterator[Row]:
     """Time and size."""
     text = " ".join(listener.sentences[:4])
-    factor = machine.real_time_factor(listener.model, text)
-    yield Row("real-time factor", factor, 0.3, 0.1, "")
+    work = machine.work(listener.model, text)
+    yield Row("real-time factor", work.wall, 0.3, 0.1, "")
+    yield Row("processor time for 1 s of audio", work.processors, 0.6, 0.2, "s")
     yield Row("`make speak` without the Hub", machine.make_speak(), 10, 5, "s")
     wheel, model = machine.wheel_sizes()
     yield Row("size in the wheel", model, 22, 12, "MB")
