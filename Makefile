@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming original goldens docs reliability benchmark benchmark-peers clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the
@@ -68,6 +68,10 @@ stress: $(VENV)/.installed-dev
 # Streamed against whole, on random weights of the published sizes.
 streaming: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.measure.streaming
+
+# Streams, batches, seeds, fewer bits and voice conversion of the original at its published size.
+original: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.measure.original $(ORIGINAL_OPTIONS)
 
 parity: $(VENV)/.installed-dev $(REFERENCE_VENV)/.installed
 	$(VENV)/bin/python -m tests.measure.parity --reference $(REFERENCE_VENV)/bin/python

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlx_audio_turbo.config import SPEECH_CODES, STOP_SPEECH, OriginalT3Config
 from mlx_audio_turbo.loading.networks import make_t3
+from mlx_audio_turbo.ops import blas
 
 from .. import rules
 from ..mapping import t3_original
@@ -47,6 +48,7 @@ def shift(
 
 def mean_state(config: OriginalT3Config, table: Mapping[str, Tensor], *, seed: int) -> np.ndarray:
     """(C,), the mean over the places that sample speech, after the last norm, in float64."""
+    blas.load()  # MLX's own takes ten minutes for the published sizes
     model: Any = make_t3(config)
     names = [name for name in table if name != "speech_head.weight"]
     plan = rules.plan(t3_original.RULES, names)
