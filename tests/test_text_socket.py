@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from starlette.websockets import WebSocket
@@ -98,6 +99,19 @@ def test_the_audio_is_that_of_a_stream_of_the_joined_text(
     assert audio(messages) == wanted
     assert messages[-1]["type"] == "speech.audio.done"
     assert messages[-1]["usage"]["input_tokens"] == len(TEXT)
+
+
+def test_what_is_spoken_is_counted_without_the_time_that_the_text_took(server: Running) -> None:
+    def counted() -> dict[str, float]:
+        lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+        found = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+        return {name.removeprefix("mlx_audio_turbo_"): float(value) for name, value in found}
+
+    before = counted()
+    seconds = len(audio(spoken(server, [TEXT]))) / 48_000
+    after = counted()
+    assert after["audio_seconds_total"] - before["audio_seconds_total"] == pytest.approx(seconds)
+    assert after["real_time_factor_count"] == before["real_time_factor_count"]
 
 
 def test_binary_frames_and_other_formats(server: Running, wanted: bytes) -> None:

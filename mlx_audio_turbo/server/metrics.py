@@ -37,10 +37,13 @@ class Metrics:
         """Note how long the first audio took."""
         self._first.observe(seconds)
 
-    def spoken(self, duration: float, seconds: float) -> None:
-        """Note a response of ``duration`` seconds that took ``seconds``."""
+    def spoken(self, duration: float, seconds: float | None = None) -> None:
+        """Note a response of ``duration`` seconds that took ``seconds``.
+
+        What waited for its text while it was written has no time of its own.
+        """
         self._seconds.inc(duration)
-        if duration:
+        if duration and seconds is not None:
             self._factor.observe(seconds / duration)
 
     def text(self) -> bytes:

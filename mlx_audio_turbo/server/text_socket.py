@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from queue import SimpleQueue
@@ -111,18 +110,16 @@ class TextSocket:
             self._text.put(text)
 
     async def _speak(self, spec: SpeechRequest) -> None:
-        started, samples, tokens = time.monotonic(), 0, 0
+        samples, tokens = 0, 0
         async with AsyncExitStack() as stack:
             stack.callback(self._text.put, None)  # ends the thread that waits for text
             chunks = await self._speaking.chunks(spec, stack, iter(self._text.get, None))
             encoder = audio_stream(spec.format, SAMPLE_RATE)
             while (chunk := await next_chunk(chunks)) is not None:
-                if not samples:
-                    self._speaking.metrics.first_audio(time.monotonic() - started)
                 samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
                 await self._audio(spec, await to_thread.run_sync(encoder.write, chunk.audio))
             await self._audio(spec, await to_thread.run_sync(encoder.finish))
-        self._speaking.metrics.spoken(samples / SAMPLE_RATE, time.monotonic() - started)
+        self._speaking.metrics.spoken(samples / SAMPLE_RATE)
         await self._send(answers.done(self._characters, tokens))
 
     async def _audio(self, spec: SpeechRequest, content: bytes) -> None:

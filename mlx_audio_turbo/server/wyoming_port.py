@@ -187,13 +187,16 @@ class Connection:
         self._work = asyncio.ensure_future(self._speak(text, values, streamed))
 
     async def _speak(self, text: Iterable[str], values: Mapping[str, Any], streamed: bool) -> None:
-        spec = parse_session(values)
+        spec, samples = parse_session(values), 0
+        self._speaking.metrics.request("wyoming")
         async with AsyncExitStack() as stack:
             chunks = await self._speaking.chunks(spec, stack, text)
             await self._send(AudioStart(**_FORMAT))
             while (chunk := await next_chunk(chunks)) is not None:
+                samples += len(chunk.audio)
                 audio = to_int16(chunk.audio).astype("<i2").tobytes()
                 await self._send(AudioChunk(**_FORMAT, audio=audio))
+        self._speaking.metrics.spoken(samples / SAMPLE_RATE)
         await self._send(AudioStop())
         if streamed:
             await self._send(SynthesizeStopped())
