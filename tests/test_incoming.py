@@ -120,13 +120,6 @@ def test_a_text_of_one_sentence_a_paragraph_sounds_like_that_given_whole(
     np.testing.assert_array_equal(whole, heard(model.stream(list(text), voice=voice, **options)))
 
 
-def test_every_model_takes_pieces() -> None:
-    from mlx_audio_turbo import Chatterbox, ChatterboxMultilingual
-
-    for kind in (ChatterboxTurbo, Chatterbox, ChatterboxMultilingual):
-        assert kind.stream.__annotations__["text"] == "str | Iterable[str]"
-
-
 def test_a_sentence_is_heard_while_the_text_is_written(
     model: ChatterboxTurbo, voice: Voice
 ) -> None:

@@ -72,6 +72,15 @@ def test_a_stream_has_the_tokens_and_the_length_of_the_whole(
     np.testing.assert_array_equal(chunks[-1].tokens, whole.tokens)
 
 
+def test_a_text_in_pieces_sounds_like_that_given_whole(
+    kind: tuple[Any, Voice, dict[str, Any]],
+) -> None:
+    model, voice, options = kind
+    whole = [chunk.audio for chunk in model.stream(TEXT, voice=voice, **options)]
+    pieces = [chunk.audio for chunk in model.stream(iter(TEXT), voice=voice, **options)]
+    np.testing.assert_array_equal(np.concatenate(pieces), np.concatenate(whole))
+
+
 def test_parts_are_the_segments_of_a_text(kind: tuple[Any, Voice, dict[str, Any]]) -> None:
     model, voice, options = kind
     text = "First paragraph.\n\nSecond paragraph."
