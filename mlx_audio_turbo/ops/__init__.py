@@ -7,7 +7,7 @@ channels)``. docs/kernels.md has the measurements behind each form.
 from .activations import elu, gelu, gelu_tanh, leaky_relu, mish, silu, snake
 from .attention import attention, split_heads
 from .convolution import conv1d, conv2d, conv_transpose1d
-from .device import gpu_memory, on_gpu, pinned
+from .device import fused, gpu_memory, on_gpu, pinned
 
 __all__ = [
     "attention",
@@ -15,6 +15,7 @@ __all__ = [
     "conv2d",
     "conv_transpose1d",
     "elu",
+    "fused",
     "gelu",
     "gelu_tanh",
     "gpu_memory",

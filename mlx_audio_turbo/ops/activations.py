@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
 
 import mlx.core as mx
 
-from .device import in_blocks, on_gpu, slow_functions
+from .device import fused, in_blocks, slow_functions
 from .fast_math import (
     SINE_SQUARED_SCALE,
     STEP,
@@ -19,23 +17,12 @@ from .fast_math import (
 )
 
 
-def _one_kernel(function: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    """``function`` as a single kernel on a GPU. For the CPU, MLX would need a compiler."""
-    compiled = mx.compile(function, shapeless=True)
-
-    @wraps(function)
-    def suited(*arrays: mx.array) -> mx.array:
-        return compiled(*arrays) if on_gpu() else function(*arrays)
-
-    return suited
-
-
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
     return x / (exp_of_steps(x * -STEP) + 1) if slow_functions(x) else _silu(x)
 
 
-@_one_kernel
+@fused(shapeless=True)
 def _silu(x: mx.array) -> mx.array:
     return x * mx.sigmoid(x)
 
@@ -45,7 +32,7 @@ def gelu(x: mx.array) -> mx.array:
     return in_blocks(fast_gelu, x) if slow_functions(x) else _gelu(x)
 
 
-@_one_kernel
+@fused(shapeless=True)
 def _gelu(x: mx.array) -> mx.array:
     # Halved first: twice a large float16 is infinite.
     return 0.5 * x * (1 + mx.erf(x * 0.7071067811865476))
@@ -60,9 +47,11 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return _gelu_tanh(x)
 
 
-@_one_kernel
+@fused(shapeless=True)
 def _gelu_tanh(x: mx.array) -> mx.array:
-    return 0.5 * x * (1 + mx.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    # 0.5 (1 + tanh(u)) = sigmoid(2 u). MLX would cut the longer chain with tanh into two kernels.
+    slope = 2 * 0.7978845608028654
+    return x * mx.sigmoid(x * (slope + slope * 0.044715 * mx.square(x)))
 
 
 def mish(x: mx.array) -> mx.array:
@@ -70,17 +59,18 @@ def mish(x: mx.array) -> mx.array:
     return in_blocks(fast_mish, x) if slow_functions(x) else _mish(x)
 
 
-@_one_kernel
+@fused(shapeless=True)
 def _mish(x: mx.array) -> mx.array:
     return x * mx.tanh(mx.logaddexp(x, mx.array(0, x.dtype)))
 
 
-@_one_kernel
+@fused(shapeless=True)
 def elu(x: mx.array) -> mx.array:
     """x where positive, else exp(x) - 1."""
     return mx.maximum(x, 0) + mx.expm1(mx.minimum(x, 0))
 
 
+@fused(shapeless=True)
 def leaky_relu(x: mx.array, slope: float) -> mx.array:
     """x where positive, else slope * x; ``slope`` is below 1."""
     return mx.maximum(x, slope * x)
@@ -94,7 +84,7 @@ def snake(x: mx.array, alpha: mx.array) -> mx.array:
     return _snake(x, alpha)
 
 
-@_one_kernel
+@fused(shapeless=True)
 def _snake(x: mx.array, alpha: mx.array) -> mx.array:
     # In float32: in half precision a small alpha gives 0 / 0.
     wide, alpha = x.astype(mx.float32), alpha.astype(mx.float32)

@@ -8,10 +8,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
+from typing import ParamSpec, TypeVar
 
 import mlx.core as mx
 
+P = ParamSpec("P")
+R = TypeVar("R")
 BLOCK = 1 << 18
 """Values in one block of an elementwise chain.
 
@@ -88,6 +91,27 @@ def gpu_memory() -> int:
     """Bytes of the GPU's memory, on a Mac all of the machine's; 0 where MLX does not say."""
     info = mx.device_info(device())
     return int(info.get("memory_size") or info.get("total_memory") or 0)
+
+
+def fused(*, shapeless: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run the decorated function as few kernels on a GPU: a chain of elementwise operations is one.
+
+    For the CPU, MLX would need a compiler, and the function runs as it is.
+
+    Args:
+        shapeless: one compilation serves all shapes; not every operation can.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        compiled = mx.compile(function, shapeless=shapeless)
+
+        @wraps(function)
+        def suited(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (compiled if on_gpu() else function)(*args, **kwargs)
+
+        return suited
+
+    return decorate
 
 
 @cache

@@ -11,6 +11,7 @@ from typing import cast
 
 import mlx.core as mx
 
+from .. import ops
 from ..config import START_SPEECH, STOP_SPEECH
 from ..errors import NotFiniteError, OptionError
 from ..options import SamplingOptions
@@ -215,10 +216,7 @@ class Decoder:
     def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
         batch.keys, keys = _split(batch.keys)
         batch.ids = self._ids(batch.rows, logits, history, keys)
-        batch.history = add_to_history(batch.history, batch.ids)
-        # A sum is not finite if an element is not.
-        finite = mx.isfinite(mx.sum(logits, axis=-1)).reshape(len(batch.rows), -1).all(axis=-1)
-        read = mx.where(finite, batch.ids.astype(mx.int32), NOT_FINITE)
+        batch.history, read = _settled(batch.history, batch.ids, logits)
         mx.async_eval(batch.ids, batch.history, batch.keys, read)
         for row in batch.rows:
             row.sampled += 1
@@ -251,7 +249,15 @@ class Decoder:
         return sample(logits, history, options, self._model.filters, keys)
 
 
-_split = mx.vmap(lambda key: tuple(mx.random.split(key)))
+_split = ops.fused()(mx.vmap(lambda key: tuple(mx.random.split(key))))
+
+
+@ops.fused()
+def _settled(history: mx.array, ids: mx.array, logits: mx.array) -> tuple[mx.array, mx.array]:
+    """The history with the ``ids`` (B,), and what the host reads of them (B,)."""
+    # A sum is not finite if an element is not.
+    finite = mx.isfinite(mx.sum(logits, axis=-1)).reshape(len(ids), -1).all(axis=-1)
+    return add_to_history(history, ids), mx.where(finite, ids.astype(mx.int32), NOT_FINITE)
 
 
 def _mask(ids: Sequence[int], model: T3) -> mx.array | None:

@@ -90,11 +90,10 @@ class GPT2(nn.Module):
                 causal.
         """
         time = x.shape[1]
-        if positions is None:
-            start = 0 if cache is None else cache.offset
-            positions = mx.arange(start, start + time)
+        start = 0 if cache is None else cache.offset
+        rows = self.wpe.weight[start : start + time] if positions is None else self.wpe(positions)
+        x = x + rows
         visible = "causal" if mask is None and time > 1 else mask
-        x = x + self.wpe(positions)
         layers = [None] * len(self.h) if cache is None else cache.layers
         for block, layer in zip(self.h, layers, strict=True):
             x = block(x, layer, visible)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
+from .. import ops
 from ..options import SamplingOptions
 
 Filter: TypeAlias = Callable[[mx.array, mx.array, SamplingOptions], mx.array]
@@ -110,9 +112,20 @@ def sample(
     The sample of a row depends on its own key and logits only. At temperature 0 it is the likeliest
     id, without filters.
     """
-    if options.temperature == 0:
-        return mx.argmax(logits, axis=-1)
-    return _categorical(filter_logits(logits, history, options, filters), keys)
+    return _sampler(options, tuple(filters))(logits, history, keys)
+
+
+@lru_cache(maxsize=64)
+def _sampler(options: SamplingOptions, filters: tuple[Filter, ...]) -> Callable[..., mx.array]:
+    """:func:`sample` with these options, compiled on a GPU."""
+
+    @ops.fused()
+    def sampled(logits: mx.array, history: mx.array, keys: mx.array) -> mx.array:
+        if options.temperature == 0:
+            return mx.argmax(logits, axis=-1)
+        return _categorical(filter_logits(logits, history, options, filters), keys)
+
+    return sampled
 
 
 _categorical = mx.vmap(lambda scores, key: mx.random.categorical(scores, key=key))
