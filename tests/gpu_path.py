@@ -1,0 +1,96 @@
+"""What the tests of a GPU's code path share: trained-like weights, and ledgers of graphs."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_map_with_path
+
+from mlx_audio_turbo.ops import device
+from mlx_audio_turbo.presets import TINY
+
+from .helpers import normal
+
+VIEWS = {"Broadcast", "Transpose", "Reshape", "Slice", "ExpandDims", "Squeeze", "Unflatten"}
+VIEWS |= {"Flatten", "Split", "AsStrided"}
+NO_KERNEL_ON_CUDA = {"LUF", "QRF", "SVD", "Inverse", "Cholesky", "Eig", "Eigh", "Hadamard", "FFT"}
+
+
+def plain(monkeypatch: pytest.MonkeyPatch, work: Callable[[], mx.array]) -> np.ndarray:
+    """The result on the CPU's own path."""
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_FORCED", "0")
+        return np.array(work())
+
+
+def trained_like(module: nn.Module, seed: int = 0) -> None:
+    """Weights of a trained model's magnitudes: Snake's alphas from 0 to 20, gains near 1."""
+    rng = np.random.default_rng(seed)
+
+    def sample(name: str, array: mx.array) -> mx.array:
+        values = rng.standard_normal(array.shape)
+        if "alpha" in name:
+            values = np.concatenate([[0, 1e-8, 1e-4], rng.uniform(0, 20, array.shape)])
+            values = values[: array.size]
+        elif array.ndim == 1:
+            values = 0.1 * values + ("norm" in name or "ln_" in name) * ("bias" not in name)
+        else:
+            values /= np.sqrt(np.prod(array.shape[1:]))
+        if name.startswith("conv_out"):
+            values = values * 0.3
+        return mx.array(values.astype(np.float32))
+
+    module.update(tree_map_with_path(sample, module.parameters()))
+
+
+def log_mel(frames: int) -> mx.array:
+    """(1, frames, 80) from -11.5 to 2."""
+    return -4.75 + 6.75 * mx.tanh(normal(1, frames, TINY.s3gen.mels, seed=5))
+
+
+def ledger(function: Callable[..., mx.array], *arguments: mx.array) -> list[dict]:
+    """The primitives of a graph, with the shapes and types of what they make."""
+    found: list[dict] = []
+    with mock.patch.object(mx, "contiguous", lambda x, *_: x):
+        mx.export_function(found.append, function, *arguments)
+    return [each for each in found if each["type"] == "primitive"]
+
+
+def largest(primitives: list[dict]) -> int:
+    """Bytes of the largest array that is no view."""
+    sizes = [
+        int(np.prod(shape)) * dtype.size
+        for each in primitives
+        if each["name"] not in VIEWS
+        for _, shape, dtype in each["outputs"]
+    ]
+    return max(sizes)
+
+
+def half(module: nn.Module) -> Any:
+    """Lazy weights in float16, as on a GPU."""
+    module.update(
+        tree_map_with_path(lambda _, a: mx.zeros(a.shape, mx.float16), module.parameters())
+    )
+    return module
+
+
+def kernels(function: Callable[[mx.array], mx.array], x: mx.array) -> Counter[str]:
+    """Primitives that are no views, with normalisation and attention as one each."""
+    text = io.StringIO()
+    with (
+        mock.patch.object(mx.fast, "layer_norm", lambda x, w, b, eps: mx.cumsum(x, -1)),
+        mock.patch.object(mx.fast, "scaled_dot_product_attention", lambda q, *_, **__: mx.abs(q)),
+    ):
+        mx.export_to_dot(text, function(x))
+    names = re.findall(r'label ?= ?"([A-Za-z]+)[^"]*", shape=rect', text.getvalue())
+    return Counter(name for name in names if name not in VIEWS)
