@@ -47,8 +47,9 @@ doctor: $(VENV)/.installed
 # The code path of each GPU back end, on the CPU.
 test-gpu-path: $(VENV)/.installed-dev
 	for path in metal cuda; do MLX_AUDIO_TURBO_FORCE_GPU_PATH=$$path $(VENV)/bin/python -m pytest -q \
-	  tests/test_gpu_path.py tests/test_s3gen.py tests/test_hift.py tests/test_t3.py tests/test_ops.py \
-	  tests/test_engine.py tests/test_every_tensor.py || exit 1; done
+	  tests/test_gpu_path.py tests/test_gpu_ledgers.py tests/test_s3gen.py tests/test_hift.py \
+	  tests/test_t3.py tests/test_ops.py tests/test_engine.py tests/test_every_tensor.py \
+	  tests/test_sampling.py tests/test_decoding.py tests/test_benchmark.py || exit 1; done
 
 # The least MLX that is allowed and the newest, in environments of their own: .venv-mlx-….
 versions: $(VENV)/.installed-dev

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -22,6 +24,8 @@ from .helpers import normal
 
 VIEWS = {"Broadcast", "Transpose", "Reshape", "Slice", "ExpandDims", "Squeeze", "Unflatten"}
 VIEWS |= {"Flatten", "Split", "AsStrided"}
+MADE = {"Full"}
+"""What makes the weights of :func:`lazy`."""
 NO_KERNEL_ON_CUDA = {"LUF", "QRF", "SVD", "Inverse", "Cholesky", "Eig", "Eigh", "Hadamard", "FFT"}
 
 
@@ -52,6 +56,13 @@ def trained_like(module: nn.Module, seed: int = 0) -> None:
     module.update(tree_map_with_path(sample, module.parameters()))
 
 
+def round_weights(module: nn.Module, dtype: mx.Dtype) -> None:
+    """The weights get the values that ``dtype`` gives them, and stay float32."""
+    module.update(
+        tree_map_with_path(lambda _, a: a.astype(dtype).astype(mx.float32), module.parameters())
+    )
+
+
 def log_mel(frames: int) -> mx.array:
     """(1, frames, 80) from -11.5 to 2."""
     return -4.75 + 6.75 * mx.tanh(normal(1, frames, TINY.s3gen.mels, seed=5))
@@ -76,21 +87,44 @@ def largest(primitives: list[dict]) -> int:
     return max(sizes)
 
 
-def half(module: nn.Module) -> Any:
-    """Lazy weights in float16, as on a GPU."""
-    module.update(
-        tree_map_with_path(lambda _, a: mx.zeros(a.shape, mx.float16), module.parameters())
-    )
+def lazy(module: nn.Module, dtype: mx.Dtype = mx.float16) -> Any:
+    """``module`` with weights that are not evaluated.
+
+    Each has a number of its own: a ledger merges operations on equal ones.
+    """
+    number = itertools.count()
+
+    def weight(_: str, array: mx.array) -> mx.array:
+        return mx.full(array.shape, mx.array(next(number), dtype))
+
+    module.update(tree_map_with_path(weight, module.parameters()))
     return module
 
 
-def kernels(function: Callable[[mx.array], mx.array], x: mx.array) -> Counter[str]:
-    """Primitives that are no views, with normalisation and attention as one each."""
-    text = io.StringIO()
+def evaluated(module: nn.Module, dtype: mx.Dtype = mx.float16) -> Any:
+    """``module`` with zeros, whose making is part of no graph."""
+    module.update(tree_map_with_path(lambda _, a: mx.zeros(a.shape, dtype), module.parameters()))
+    mx.eval(module.parameters())
+    return module
+
+
+@contextmanager
+def fused_as_one() -> Iterator[None]:
+    """Stand-ins for MLX's fused operations, which are many primitives where the CPU runs them."""
+
+    def attention(q: mx.array, k: mx.array, v: mx.array, **_: Any) -> mx.array:
+        return mx.depends([q], [k, v])[0]  # one primitive, after the keys and values are written
+
     with (
         mock.patch.object(mx.fast, "layer_norm", lambda x, w, b, eps: mx.cumsum(x, -1)),
-        mock.patch.object(mx.fast, "scaled_dot_product_attention", lambda q, *_, **__: mx.abs(q)),
+        mock.patch.object(mx.fast, "scaled_dot_product_attention", attention),
     ):
-        mx.export_to_dot(text, function(x))
+        yield
+
+
+def kernels(*results: mx.array) -> Counter[str]:
+    """The primitives of the graph of ``results`` that are no views."""
+    text = io.StringIO()
+    mx.export_to_dot(text, *results)
     names = re.findall(r'label ?= ?"([A-Za-z]+)[^"]*", shape=rect', text.getvalue())
     return Counter(name for name in names if name not in VIEWS)

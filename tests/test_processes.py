@@ -89,6 +89,24 @@ def test_nothing_waits_in_a_child(tiny_folder: Path, voice_file: str) -> None:
     assert said[10] == "True True"
 
 
+def test_a_script_ends_well_wherever_it_stops(tiny_folder: Path, voice_file: str) -> None:
+    """The model open, a stream unread, a step under way: MLX's streams outlive no thread."""
+    said = run(
+        """
+        import threading
+        model, voice = ChatterboxTurbo.from_pretrained(sys.argv[1]), Voice.load(sys.argv[2])
+        begun = model.stream("This is not heard to its end.", voice=voice, max_tokens=60)
+        print(next(begun).audio.size > 0)
+        speak = lambda: model.generate("Hello there.", voice=voice, max_tokens=200)
+        threading.Thread(target=speak, daemon=True).start()
+        time.sleep(0.05)
+        """,
+        str(tiny_folder),
+        voice_file,
+    )
+    assert said == ["True"]
+
+
 def test_workers_that_load_for_themselves_work(tiny_folder: Path, voice_file: str) -> None:
     """The parent has imported the package and no more: a server that forks, multiprocessing."""
     said = run(

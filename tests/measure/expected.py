@@ -22,7 +22,7 @@ SECONDS = 10
 """Of speech, after a prompt of the same length."""
 PREFIX = 417
 """Positions before the speech: speaker, 375 prompt tokens, 40 text tokens, start."""
-KERNELS = 330
+KERNELS = 316
 """Of a step of T3 on a GPU, sampling included."""
 KERNEL_MICROSECONDS = 5.0
 BANDWIDTH_SHARE, ARITHMETIC_SHARE = 0.8, 0.4
