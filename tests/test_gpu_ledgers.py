@@ -33,10 +33,10 @@ from mlx_audio_turbo.s3gen.estimator import Estimator
 from mlx_audio_turbo.s3gen.model import TokenToMel
 from mlx_audio_turbo.synthesis import streaming_vocoder, token_to_wav
 from mlx_audio_turbo.synthesis.engine import default_cache_limit
+from mlx_audio_turbo.t3 import original
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.guidance import guide
 from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
-from mlx_audio_turbo.t3.original import OriginalT3
 from mlx_audio_turbo.t3.sampling import sample
 from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 
@@ -233,11 +233,12 @@ def _step() -> Graph:
 
 def _original_step() -> Graph:
     model = evaluated(make_t3(SHORT_ORIGINAL))
+    begun = mx.zeros((2, 9, SHORT_ORIGINAL.width), mx.float16)
     cache = model.make_cache()
-    mx.eval(model._forward(mx.zeros((2, 9, SHORT_ORIGINAL.width), mx.float16), cache, [0, 0]))
+    mx.eval(original.mlx_forward(model, begun, cache, [0, 0]))
     mx.eval(cache.arrays)
     x = mx.zeros((2, 1, SHORT_ORIGINAL.width), mx.float16)
-    return lambda x: model._forward(x, cache.copy(), [9, 9]), x
+    return lambda x: original.mlx_forward(model, x, cache.copy(), [9, 9]), x
 
 
 def _sampling() -> Graph:
@@ -252,7 +253,7 @@ def _guided_sampling() -> Graph:
     history, keys = mx.zeros((1, 8194), mx.bool_), mx.zeros((1, 2), mx.uint32)
     options = SamplingOptions(min_p=0.05, cfg_weight=0.5)
     return (
-        lambda x: sample(guide(x, 0.5), history, options, OriginalT3.filters, keys),
+        lambda x: sample(guide(x, 0.5), history, options, original.OriginalT3.filters, keys),
         mx.zeros((2, 8194)),
     )
 

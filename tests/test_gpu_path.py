@@ -26,6 +26,7 @@ from mlx_audio_turbo.ops import activations, device, parallel
 from mlx_audio_turbo.presets import ORIGINAL_S3GEN, TINY, TINY_ORIGINAL_T3
 from mlx_audio_turbo.s3gen import conformer
 from mlx_audio_turbo.s3gen.model import TokenToMel
+from mlx_audio_turbo.t3 import original
 from mlx_audio_turbo.t3.interface import Condition
 from mlx_audio_turbo.t3.turbo import TurboT3, mlx_forward
 
@@ -145,7 +146,7 @@ def test_other_networks_in_half_precision(
         condition = Condition(normal(1, 256), mx.array([[5, 9, 700, 6000]]), 0.7)
         cache = network.make_cache()
         x = mx.concatenate([network.prefix(condition), network.embed_input(mx.arange(20))], axis=1)
-        return network._forward(x, cache, [0])
+        return original.mlx_forward(network, x, cache, [0])
 
     exact = plain(monkeypatch, work)
     round_weights(network, dtype)
