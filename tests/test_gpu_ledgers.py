@@ -297,7 +297,7 @@ STAGES: dict[Callable[[], Graph], tuple[int, int]] = {
     _step: (40, 27),
     _original_step: (150, 2),
     _sampling: (36, 1),
-    _guided_sampling: (40, 1),
+    _guided_sampling: (48, 1),
     _encoder: (320, 68),
     _estimator: (1900, 20),
     _f0: (60, 4),
