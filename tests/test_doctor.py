@@ -85,6 +85,10 @@ def test_kernels_and_stages_pass_here() -> None:
     assert worst < 0.3, "the bounds leave room for another machine's rounding"
 
 
+def test_every_stage_has_a_fault() -> None:
+    assert set(FAULTS) == set(STAGES)
+
+
 @pytest.mark.parametrize("stage", FAULTS)
 def test_a_planted_fault_is_found_in_its_stage(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, stage)
