@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming original goldens docs reliability benchmark benchmark-peers clean
+.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming original goldens docs reliability benchmark benchmark-peers listeners clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the
@@ -65,6 +65,10 @@ stress: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.measure.stress.kills --count 200
 	$(VENV)/bin/python -m tests.measure.stress.headers --count 100000
 	$(VENV)/bin/python -m pytest -q -m slow
+
+# Listeners who leave, read slowly or send what is wrong; writes a table of docs/server.md.
+listeners: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.measure.robustness.listeners
 
 # Streamed against whole, on random weights of the published sizes.
 streaming: $(VENV)/.installed-dev

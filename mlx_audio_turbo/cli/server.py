@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ExtraError, OptionError
+from .ending import run_here
 from .options import Parser, underscored
-from .process import run
 from .terminal import Terminal
 
 _PACKAGES = ("starlette", "uvicorn", "multipart", "prometheus_client", "websockets")
@@ -72,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is stopped; gives the exit code."""
     args = parser().parse_args(underscored(sys.argv[1:] if argv is None else argv))
     terminal = Terminal("mlx_audio_turbo.serve", quiet=False, verbose=args.verbose)
-    return run(terminal, lambda: _serve(args), kept=str)
+
+    def work() -> None:
+        with terminal.forward_logs():
+            _serve(args)
+
+    # On this thread, where uvicorn takes the signals: a server ends after its requests.
+    return run_here("mlx_audio_turbo.serve", work)
 
 
 def _serve(args: argparse.Namespace) -> None:
