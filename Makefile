@@ -16,7 +16,7 @@ BACKEND ?= $(if $(CUDA),$(if $(filter 12,$(CUDA)),cuda12,cuda13),cpu)
 endif
 EXTRAS = $(if $(BACKEND),$(BACKEND),)
 
-.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming original goldens docs reliability benchmark benchmark-peers listeners clean
+.PHONY: speak listen test test-gpu-path versions check doctor stress parity streaming original goldens docs reliability benchmark benchmark-peers listeners load clean
 
 # MODEL is a folder, a Hub id, or a name. Without it: the official model if the Hub answers, in the
 # voice of CLIP; otherwise the small demo model, in its own voice. The text goes through the
@@ -69,6 +69,10 @@ stress: $(VENV)/.installed-dev
 # Listeners who leave, read slowly or send what is wrong; writes a table of docs/server.md.
 listeners: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.measure.robustness.listeners
+
+# Many listeners at once: speed and waiting; writes tables of docs/server.md.
+load: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m tests.measure.load $(if $(MODEL),--model "$(MODEL)")
 
 # Streamed against whole, on random weights of the published sizes.
 streaming: $(VENV)/.installed-dev

@@ -19,6 +19,7 @@ from ..options import check_range, resolve
 from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import NoiseSource
 from ..synthesis.process import release_memory
+from ..synthesis.tasks import Work
 from ..synthesis.token_to_wav import TokenToWav
 from ..voice import Voice
 from .speaking import Speaking
@@ -157,6 +158,11 @@ class Model(OpenedModel):
             name, revision=revision, dtype=dtype, cache_limit=cache_limit, kinds=(cls.MODEL_TYPE,)
         )
         return cls(loaded, engine)
+
+    @property
+    def work(self) -> Work:
+        """Tokens, steps and seconds of all calls so far; for measuring."""
+        return self._speaking.work
 
     @property
     def tags(self) -> tuple[str, ...]:

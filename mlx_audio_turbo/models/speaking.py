@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from ..audio import watermark as perth
@@ -22,7 +22,7 @@ from ..speech import Speech
 from ..synthesis import results
 from ..synthesis.engine import Engine, Results, Steps
 from ..synthesis.scheduler import Scheduler
-from ..synthesis.tasks import Clock, Piece, Task, segments_of, tasks_of
+from ..synthesis.tasks import Clock, Piece, Task, Work, segments_of, tasks_of
 from ..synthesis.text_feed import TextFeed
 from ..text.segments import Segment
 from ..voice import Voice
@@ -59,6 +59,11 @@ class Speaking:
     ):
         self._loaded, self._engine, self._encode_text = loaded, engine, encode_text
         self._scheduler = Scheduler(loaded.networks, rendering=loaded.config.rendering)
+
+    @property
+    def work(self) -> Work:
+        """What has been done so far."""
+        return replace(self._scheduler.work, seconds=dict(self._scheduler.work.seconds))
 
     def whole(
         self, text: str, voice: Callable[[], Voice], *, watermark: bool, options: Mapping[str, Any]

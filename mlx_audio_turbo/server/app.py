@@ -71,7 +71,7 @@ class Server:
 
     async def text_socket(self, socket: WebSocket) -> None:
         """The WebSocket ``/v1/audio/speech/stream``."""
-        self.metrics.request(socket.url.path)
+        self.metrics.request("/audio/speech/stream")
         await TextSocket(socket, self.speaking, self.settings).run()
 
     async def captions(self, request: Request) -> Response:
@@ -181,10 +181,10 @@ def create_app(
     )
     server = Server(pool, library or VoiceLibrary(), settings)
 
-    def guarded(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    def guarded(path: str, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Response:
             access.check_key(request, settings)
-            server.metrics.request(request.url.path)
+            server.metrics.request(path)
             return await handler(request)
 
         return handle
@@ -199,7 +199,7 @@ def create_app(
         ("/options", server.options, ["GET"]),
     ]
     routes = [
-        Route(f"{version}{path}", guarded(handler), methods=methods)
+        Route(f"{version}{path}", guarded(path, handler), methods=methods)
         for version in ("/v1", "")
         for path, handler, methods in api
     ]
@@ -210,7 +210,7 @@ def create_app(
     routes += [
         Route("/health", server.health),
         Route("/ready", server.ready),
-        Route("/metrics", guarded(server.show_metrics)),
+        Route("/metrics", guarded("/metrics", server.show_metrics)),
         Route("/", server.page),
     ]
     middleware = [

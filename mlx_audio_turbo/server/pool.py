@@ -80,6 +80,11 @@ class ModelPool:
         """The names of the models in memory."""
         return tuple(self._loaded)
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models in memory."""
+        return tuple(self._loaded.values())
+
     @asynccontextmanager
     async def lease(self, name: str | None) -> AsyncIterator[Model]:
         """The model for the time of the block, in which it stays in memory.

@@ -28,7 +28,7 @@ from ..text.segments import resplit
 from .engine import ASLEEP
 from .noise import NoiseSource
 from .session import Rendering, Session, Utterance
-from .tasks import Clock, Piece, Task
+from .tasks import Clock, Piece, Task, Work
 from .token_to_wav import TokenToWav, group_by_length, render_batch, tokens_due
 from .watchdog import Verdict, Watchdog
 
@@ -65,6 +65,7 @@ class Scheduler:
         self._decoding: dict[int, Utterance] = {}
         self._renderings: list[Rendering] = []
         self._ids = 0
+        self.work = Work()
 
     def run(
         self,
@@ -110,8 +111,10 @@ class Scheduler:
     def step(self) -> None:
         """Start waiting utterances, sample a token for all, render what is most urgent."""
         self._admit()
-        self._decode()
-        self._render()
+        with self.work.timing("tokens"):
+            self._decode()
+        with self.work.timing("audio"):
+            self._render()
 
     def _admit(self) -> None:
         """Start utterances, first those of the session that has the fewest.
@@ -188,6 +191,7 @@ class Scheduler:
                     for session in sessions.values():
                         clocks.enter_context(session.clock.timing("tokens"))
                     sampled = decoder.step()
+                self.work.took_step(len(sampled))
                 for number, token in sampled:
                     if number in self._decoding:
                         with _ErrorsOf(self, self._decoding[number].session):
@@ -220,7 +224,7 @@ class Scheduler:
         self._flush(utterance)
         parts = resplit(task.segment) if session.options.max_tokens >= MAX_TOKENS else []
         if len(parts) > 1 and not utterance.emitted:
-            log.warning("%r %s: split and spoken in %d parts", _short(task), note, len(parts))
+            log.warning("%r %s: split and spoken in %d parts", task.title, note, len(parts))
             session.split(
                 task,
                 [
@@ -235,7 +239,7 @@ class Scheduler:
         task, session = utterance.task, utterance.session
         self._flush(utterance)
         if not utterance.emitted and task.attempt < session.options.retries:
-            log.warning("%r got stuck (%s): sampled again", _short(task), verdict)
+            log.warning("%r got stuck (%s): sampled again", task.title, verdict)
             session.again(replace(task, attempt=task.attempt + 1))
             return
         del utterance.tokens[max(1, verdict.start) :]
@@ -243,7 +247,7 @@ class Scheduler:
 
     def _finish(self, utterance: Utterance, notes: tuple[str, ...]) -> None:
         for note in notes:
-            log.warning("%r %s", _short(utterance.task), note)
+            log.warning("%r %s", utterance.task.title, note)
         utterance.notes = notes
         utterance.session.active -= 1
         utterance.session.unrendered += 1
@@ -339,8 +343,3 @@ class _ErrorsOf:
             self._scheduler._close(session)
             session.fail(error)
         return True
-
-
-def _short(task: Task) -> str:
-    text = task.segment.text
-    return text if len(text) <= 40 else f"{text[:37]}..."

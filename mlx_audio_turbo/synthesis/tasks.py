@@ -41,6 +41,12 @@ class Task:
         return self.text, self.path
 
     @property
+    def title(self) -> str:
+        """The beginning of its text, for messages."""
+        text = self.segment.text
+        return text if len(text) <= 40 else f"{text[:37]}..."
+
+    @property
     def key(self) -> mx.array:
         """(2,), random key of this attempt."""
         return reduce(fold, (*self.path, self.attempt), self.seed_key)
@@ -74,6 +80,21 @@ class Clock:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - started
+
+
+@dataclass
+class Work(Clock):
+    """What a model has done, over all calls.
+
+    tokens: speech tokens, in so many ``steps`` of decoding batches.
+    """
+
+    tokens: int = 0
+    steps: int = 0
+
+    def took_step(self, tokens: int) -> None:
+        """Count a step that sampled so many tokens."""
+        self.steps, self.tokens = self.steps + 1, self.tokens + tokens
 
 
 def segments_of(text: str, limit: int) -> list[Segment]:
