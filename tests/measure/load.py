@@ -198,13 +198,14 @@ def tables(runs: list[Run]) -> str:
             f"{each.tokens / each.decoding / (alone.tokens / alone.decoding):.2f}",
             f"{1000 * each.rendering / each.tokens:.1f} ms",
             f"{each.rendering / (each.rendering + each.decoding):.0%}",
+            f"{1000 * each.cpu_seconds / each.tokens:.1f} ms",
         )
         for each in runs
     ]
     head = ("listeners", "tokens/s", "× one after another", "first audio", "worst")
     head += ("`/health`, 99 of 100", "worst")
     more = ("listeners", "tokens a step", "a step", "decoding × alone", "rendering a token")
-    return f"{table(head, heard)}\n{table((*more, 'share of rendering'), spent)}"
+    return f"{table(head, heard)}\n{table((*more, 'its share', 'processor time a token'), spent)}"
 
 
 def main() -> int:
