@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_map
 
 from mlx_audio_turbo.config import EncoderConfig, EstimatorConfig
-from mlx_audio_turbo.hift.generator import Residual
+from mlx_audio_turbo.hift.residuals import Residual
 from mlx_audio_turbo.ops import blas, device, parallel
 from mlx_audio_turbo.ops.blas import choose, threads
 from mlx_audio_turbo.ops.layers import Conv1d

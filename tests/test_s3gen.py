@@ -131,7 +131,7 @@ class TestShapes:
         half = mel_of(network, speech, **given)
         assert half.dtype == mx.float32
         assert relative(half, full) < 3e-2
-        told = network.estimator._time(0.0, 0.5)
+        told = network.estimator.embed_time(0.0, 0.5)
         assert told.dtype == mx.float32
 
     def test_prompt_frames_must_fit(self, network: TokenToMel) -> None:
@@ -350,7 +350,9 @@ class TestEstimator:
         size = TINY.s3gen.estimator.time_embedding
         only_first = np.concatenate([np.eye(size), np.zeros((size, size))], axis=1)
         network.estimator.time_mixer.weight = mx.array(only_first.astype(np.float32))
-        told = [np.array(network.estimator._time(t, r)) for t, r in ((0, 0.5), (0, 1), (0.5, 1))]
+        told = [
+            np.array(network.estimator.embed_time(t, r)) for t, r in ((0, 0.5), (0, 1), (0.5, 1))
+        ]
         np.testing.assert_array_equal(told[0], told[1])
         assert np.abs(told[1] - told[2]).max() > 1e-2
 
@@ -366,7 +368,7 @@ class TestEstimator:
         both = unit.time_mlp(estimator.time_sinusoids((0.0, 0.5), 4 * MELS)).reshape(1, -1)
         mixed = np.array(unit.time_mixer(both), np.float64)
         expected = mixed * np.tanh(np.log1p(np.exp(mixed)))
-        np.testing.assert_allclose(np.array(unit._time(0.0, 0.5)), expected, atol=1e-5)
+        np.testing.assert_allclose(np.array(unit.embed_time(0.0, 0.5)), expected, atol=1e-5)
 
 
 class TestSolver:
@@ -447,7 +449,7 @@ class TestTenSteps:
     ) -> None:
         assert "time_mixer" not in original.estimator.parameters()
         steps = ((0, 1), (0, 0.5), (0.5, 1))
-        first, again, other = (original.estimator._time(*step) for step in steps)
+        first, again, other = (original.estimator.embed_time(*step) for step in steps)
         assert mx.array_equal(first, again)
         assert np.abs(np.array(first - other)).max() > 1e-2
 
@@ -476,11 +478,17 @@ class TestTenSteps:
         mu = original.encode(mx.concatenate([given["prompt_tokens"], given["tokens"]], axis=1))
         condition = mx.pad(given["prompt_mel"], [(0, 0), (0, 8), (0, 0)])
         speaker = original.speaker(given["x_vector"])
-        nothing = {"mu": mx.zeros_like(mu), "condition": mx.zeros_like(condition)}
         x, times = given["noise"], cosine_times(10)
         for t, r in itertools.pairwise(times):
             yes = original.estimator(x, mu=mu, speaker=speaker, condition=condition, t=t, r=r)
-            no = original.estimator(x, speaker=mx.zeros_like(speaker), t=t, r=r, **nothing)
+            no = original.estimator(
+                x,
+                mu=mx.zeros_like(mu),
+                condition=mx.zeros_like(condition),
+                speaker=mx.zeros_like(speaker),
+                t=t,
+                r=r,
+            )
             x = x + (r - t) * (1.7 * yes - 0.7 * no)
         assert relative(mel_of(original, **given), x[:, 6:]) < 1e-5
 

@@ -17,7 +17,6 @@ from ..audio.resample import resample_sinc, resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
 from ..encoders import features
 from ..loading.folder import LoadedModel
-from ..s3gen.estimator import Estimator
 from ..s3gen.model import TokenToMel
 from ..synthesis.noise import NoiseSource
 from ..synthesis.token_to_wav import TokenToWav
@@ -177,7 +176,7 @@ def render(loaded: LoadedModel, utterance: work.Workload, *, inside: bool = Fals
         stack.enter_context(clock.watching(TokenToMel, "__call__", "S3Gen"))
         if inside:
             stack.enter_context(clock.watching(TokenToMel, "encode", "encoder"))
-            stack.enter_context(clock.watching(Estimator, "__call__", "estimator step"))
+            stack.enter_context(clock.watching(TokenToMel, "velocity", "estimator step"))
         started = time.perf_counter()
         samples = np.concatenate(list(renderer.push(tokens, final=True)))
         seconds = time.perf_counter() - started

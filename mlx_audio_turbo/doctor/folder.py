@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 
 from ..benchmark import measure
 from ..benchmark.workload import workload
-from ..hift.generator import ResidualStack
+from ..hift.residuals import ResidualStack
 from ..loading.folder import LoadedModel, load
 from ..s3gen.conformer import Block as ConformerBlock
 from ..s3gen.estimator import Level

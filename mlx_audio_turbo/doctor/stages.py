@@ -18,7 +18,8 @@ from ..encoders.s3_tokenizer import Block as TokenizerBlock
 from ..encoders.s3_tokenizer import S3Tokenizer
 from ..encoders.voice_encoder import VoiceEncoder
 from ..hift.f0 import F0Predictor
-from ..hift.generator import HiFTGenerator, ResidualStack
+from ..hift.generator import HiFTGenerator
+from ..hift.residuals import ResidualStack
 from ..hift.source import HarmonicSource, phase_offsets
 from ..options import SamplingOptions
 from ..presets import TURBO

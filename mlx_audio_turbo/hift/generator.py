@@ -6,9 +6,7 @@ frames, T time at some rate between them, C channels.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,9 +14,10 @@ import numpy as np
 
 from .. import ops
 from ..config import SAMPLE_RATE, HiFTConfig
-from ..ops import parallel
+from ..ops import lanes
 from ..ops.layers import Conv1d, ConvTranspose1d
 from .f0 import F0Predictor
+from .residuals import ResidualStack, residuals
 from .source import HarmonicSource
 
 SLOPE = 0.1
@@ -56,42 +55,6 @@ def _fourier(fft: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inverse.T.astype(np.float32),
         (window**2).astype(np.float32),
     )
-
-
-class Residual(nn.Module):
-    """Snake, dilated convolution, snake, convolution, added to the input."""
-
-    def __init__(self, channels: int, kernel: int, dilation: int):
-        super().__init__()
-        half = kernel // 2
-        self.alpha1 = mx.ones((channels,))
-        self.conv1 = Conv1d(channels, channels, kernel, dilation=dilation, padding=dilation * half)
-        self.alpha2 = mx.ones((channels,))
-        self.conv2 = Conv1d(channels, channels, kernel, padding=half)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, T, C) to the same."""
-        return parallel.map_windows(
-            self._branch, x, self.conv1.halo, self.conv2.halo, residual=True
-        )
-
-    def _branch(self, x: mx.array, padding1: parallel.Halo, padding2: parallel.Halo) -> mx.array:
-        x = self.conv1(ops.snake(x, self.alpha1), padding=padding1)
-        return self.conv2(ops.snake(x, self.alpha2), padding=padding2)
-
-
-class ResidualStack(nn.Module):
-    """One :class:`Residual` per dilation."""
-
-    def __init__(self, channels: int, kernel: int, dilations: Sequence[int]):
-        super().__init__()
-        self.units = [Residual(channels, kernel, dilation) for dilation in dilations]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, T, C) to the same."""
-        for unit in self.units:
-            x = unit(x)
-        return x
 
 
 class HiFTGenerator(nn.Module):
@@ -138,8 +101,12 @@ class HiFTGenerator(nn.Module):
         self._inverse = mx.array(inverse)[None]
         self._squares = mx.array(squares)[None, :, None]
 
-    def decode(self, mel: mx.array, source: mx.array) -> mx.array:
+    def decode(self, mel: mx.array, source: mx.array, *, compiled: bool = False) -> mx.array:
         """``mel`` (B, F, M) and ``source`` (B, N, 1) to samples (B, N), float32, within ±0.99.
+
+        Args:
+            compiled: compute in compiled kernels where they suit (:mod:`~..ops.lanes`): equal to
+                rounding, at once, and without gradients.
 
         Raises:
             ValueError: ``source`` does not cover the frames.
@@ -154,13 +121,17 @@ class HiFTGenerator(nn.Module):
         spectrum = self._spectrum(source[..., 0]).astype(dtype)
         x = self.conv_in(mel.astype(dtype))
         levels, kernels = len(self.ups), len(self.config.resblock_kernels)
+        form = residuals
+        if compiled and lanes.suited(self.conv_in.weight, self.conv_out.weight.shape[2]):
+            from . import residuals_compiled
+
+            form = residuals_compiled.residuals
         for i in range(levels):
             x = self.ups[i](ops.leaky_relu(x, SLOPE))
             if i == levels - 1:  # the spectrum has one frame more than samples / hop
                 x = mx.concatenate([x[:, 1:2], x], axis=1)
-            x = x + self.source_stacks[i](self.source_downs[i](spectrum))
             stacks = self.stacks[i * kernels : (i + 1) * kernels]
-            x = functools.reduce(mx.add, [stack(x) for stack in stacks]) / kernels
+            x = form(x, self.source_downs[i](spectrum), self.source_stacks[i], stacks)
         x = self.conv_out(ops.leaky_relu(x, LAST_SLOPE)).astype(mx.float32)
         log_magnitude, phase = mx.split(x, 2, axis=-1)
         magnitude, phase = mx.minimum(mx.exp(log_magnitude), MAX_MAGNITUDE), mx.sin(phase)

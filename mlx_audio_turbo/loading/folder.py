@@ -15,7 +15,7 @@ from .. import ops
 from ..config import ModelConfig, Quantization, from_dict, from_json
 from ..errors import ModelFolderError, OptionError
 from ..files.safetensors_reader import stand_in
-from ..ops import blas
+from ..ops import blas, lanes
 from ..options import RUN_OPTIONS, definitions
 from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE, VOICE_FILE
 from ..text.tokenizer import TextTokenizer
@@ -106,6 +106,8 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     missing = _missing(values, folder)
     family = str(values.get("family", values["model_type"]))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
+    if dtype == mx.float32 and not ops.on_gpu():
+        lanes.compile_in_background()
     quantization = _quantization(values, folder)
     networks = Networks(config, missing={*missing, *unused})
     expanded = quantization is not None and not ops.on_gpu()

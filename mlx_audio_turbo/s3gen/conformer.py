@@ -11,6 +11,7 @@ queries of a range.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import mlx.core as mx
@@ -150,12 +151,26 @@ class Lookahead(nn.Module):
         return x + self.conv2(ops.leaky_relu(self.conv1(x), LEAKY_SLOPE))
 
 
+def through(blocks: Sequence[Block], x: mx.array, lengths: mx.array | None) -> mx.array:
+    """Carry ``x`` (B, T, C), with ``lengths`` (B,) valid steps, through the blocks."""
+    mask = None if lengths is None else length_mask(lengths, x.shape[1])
+    positions = relative_positions(x.shape[1], x.shape[2]).astype(x.dtype)
+    for block in blocks:
+        x = block(x, positions, mask)
+    return x
+
+
+Through = Callable[[Sequence[Block], mx.array, "mx.array | None"], mx.array]
+"""The type of :func:`through`."""
+
+
 class UpsampleConformerEncoder(nn.Module):
     """Embedded tokens (B, T, C) to frames (B, 2T, C)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
         width = config.width
+        self.config = config
         self.embed = Embed(width)
         self.lookahead = Lookahead(width, config.lookahead)
         self.blocks = [Block(config) for _ in range(config.blocks)]
@@ -165,26 +180,22 @@ class UpsampleConformerEncoder(nn.Module):
         self.up_blocks = [Block(config) for _ in range(config.up_blocks)]
         self.norm = nn.LayerNorm(width, eps=1e-5)
 
-    def __call__(self, x: mx.array, lengths: mx.array | None = None) -> mx.array:
+    def __call__(
+        self, x: mx.array, lengths: mx.array | None = None, *, through: Through = through
+    ) -> mx.array:
         """Encode ``x`` (B, T, C); gives (B, 2T, C).
 
         Args:
             lengths: valid tokens of each item (B,); None: all. Tokens past an item's end do not
                 change its frames, and the frames past its end have no meaning.
+            through: what carries the steps through the blocks.
         """
         mask = None if lengths is None else length_mask(lengths, x.shape[1])
         x = self.embed(x)
         if mask is not None:
             # The look-ahead of an item's last tokens reads zeros, as it does without padding.
             x = mx.where(mask[..., None], x, 0)
-        x = self._through(self.blocks, self.lookahead(x), mask)
+        x = through(self.blocks, self.lookahead(x), lengths)
         x = self.upsample(mx.repeat(x, FRAMES_PER_TOKEN, axis=1))
-        mask = None if lengths is None else length_mask(FRAMES_PER_TOKEN * lengths, x.shape[1])
-        return self.norm(self._through(self.up_blocks, self.up_embed(x), mask))
-
-    @staticmethod
-    def _through(blocks: list[Block], x: mx.array, mask: mx.array | None) -> mx.array:
-        positions = relative_positions(x.shape[1], x.shape[2]).astype(x.dtype)
-        for block in blocks:
-            x = block(x, positions, mask)
-        return x
+        lengths = None if lengths is None else FRAMES_PER_TOKEN * lengths
+        return self.norm(through(self.up_blocks, self.up_embed(x), lengths))

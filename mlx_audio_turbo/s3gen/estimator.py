@@ -23,6 +23,7 @@ from ..ops import parallel
 from ..ops.layers import Conv1d, length_mask
 
 TIME_SCALE = 1000.0
+NORM_EPS = 1e-5
 KERNEL = 3
 """Frames of a convolution: two earlier ones and the frame that it computes."""
 
@@ -36,6 +37,11 @@ def time_sinusoids(times: tuple[float, ...], size: int) -> mx.array:
     rates = np.exp(np.arange(half) * -(math.log(10_000.0) / (half - 1)))
     angles = TIME_SCALE * np.array(times)[:, None] * rates
     return mx.array(np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32))
+
+
+def all_inputs(x: mx.array, mu: mx.array, speaker: mx.array, condition: mx.array) -> mx.array:
+    """The channels of the first level (B, T, 4M); ``speaker`` is (B, M), the others (B, T, M)."""
+    return mx.concatenate([x, mu, mx.broadcast_to(speaker[:, None], x.shape), condition], axis=-1)
 
 
 def causal_conv(inputs: int, outputs: int) -> Conv1d:
@@ -61,7 +67,7 @@ class CausalBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.conv = causal_conv(inputs, outputs)
-        self.norm = nn.LayerNorm(outputs, eps=1e-5)
+        self.norm = nn.LayerNorm(outputs, eps=NORM_EPS)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(B, T, inputs) to (B, T, outputs)."""
@@ -130,9 +136,9 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, config: EstimatorConfig):
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.channels, eps=1e-5)
+        self.attention_norm = nn.LayerNorm(config.channels, eps=NORM_EPS)
         self.attention = Attention(config)
-        self.feed_forward_norm = nn.LayerNorm(config.channels, eps=1e-5)
+        self.feed_forward_norm = nn.LayerNorm(config.channels, eps=NORM_EPS)
         self.feed_forward = FeedForward(config)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
@@ -162,7 +168,7 @@ class Estimator(nn.Module):
     def __init__(self, mels: int, config: EstimatorConfig):
         super().__init__()
         channels, inputs = config.channels, 4 * mels
-        self._inputs = inputs
+        self.config, self._inputs = config, inputs
         self.time_mlp = TimeMLP(inputs, config.time_embedding)
         self._mean_flow = config.mean_flow
         if config.mean_flow:
@@ -196,10 +202,9 @@ class Estimator(nn.Module):
             lengths: valid frames of each item (B,); None: all. Frames past an item's end are
                 masked in attention; the convolutions are causal and need no mask.
         """
+        x = all_inputs(x, mu, speaker, condition)
         mask = None if lengths is None else length_mask(lengths, x.shape[1])[:, None, None]
-        time = self._time(t, r)
-        speaker = mx.broadcast_to(speaker[:, None], x.shape)
-        x = mx.concatenate([x, mu, speaker, condition], axis=-1)
+        time = self.embed_time(t, r)
         x = skip = self.down(x.astype(self.down_conv.weight.dtype), time, mask)
         x = self.down_conv(x)
         for level in self.mid:
@@ -207,7 +212,7 @@ class Estimator(nn.Module):
         x = self.up(mx.concatenate([x, skip], axis=-1), time, mask)
         return self.final_proj(self.final_block(self.up_conv(x))).astype(mx.float32)
 
-    def _time(self, t: float, r: float) -> mx.array:
+    def embed_time(self, t: float, r: float) -> mx.array:
         """The embedding of the time, or of both times, (1, E), float32: input of each level."""
         if not self._mean_flow:
             return ops.mish(self.time_mlp(time_sinusoids((t,), self._inputs)))

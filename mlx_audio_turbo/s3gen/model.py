@@ -6,14 +6,17 @@ is 40 ms and two frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import FRAMES_PER_TOKEN, S3GenConfig
+from ..ops import lanes
 from ..ops.layers import length_mask
-from .conformer import UpsampleConformerEncoder
+from .conformer import Through, UpsampleConformerEncoder, through
 from .estimator import Estimator
 from .solver import SCHEDULES, guided, solve
 
@@ -34,7 +37,12 @@ class TokenToMel(nn.Module):
         self.estimator = Estimator(config.mels, config.estimator)
 
     def encode(
-        self, tokens: mx.array, lengths: mx.array | None = None, *, final: bool = True
+        self,
+        tokens: mx.array,
+        lengths: mx.array | None = None,
+        *,
+        final: bool = True,
+        compiled: bool = False,
     ) -> mx.array:
         """Tokens (B, T) to mu, the flow's mean of each frame (B, 2T, M), float32.
 
@@ -42,8 +50,12 @@ class TokenToMel(nn.Module):
             lengths: valid tokens of each item (B,); None: all.
             final: False where more tokens will follow. The last ``lookahead`` tokens then have no
                 look-ahead of their own and are withheld: mu is (B, 2 (T - lookahead), M).
+            compiled: as for :meth:`__call__`.
         """
-        mu = self.encoder_proj(self.encoder(self.input_embedding(tokens), lengths))
+        hidden = self.encoder(
+            self.input_embedding(tokens), lengths, through=self._encoder_form(compiled)
+        )
+        mu = self.encoder_proj(hidden)
         if not final:
             mu = mu[:, : mu.shape[1] - FRAMES_PER_TOKEN * self._lookahead]
         return mu.astype(mx.float32)
@@ -61,6 +73,7 @@ class TokenToMel(nn.Module):
         speaker: mx.array,
         noise: mx.array,
         lengths: mx.array | None = None,
+        compiled: bool = False,
     ) -> Iterator[mx.array]:
         """Solve the flow for all frames of ``mu`` (B, N, M), the prompt's included.
 
@@ -71,6 +84,7 @@ class TokenToMel(nn.Module):
             speaker: (B, M), of :meth:`speaker`.
             noise: standard normal, (B, N, M).
             lengths: valid frames of each item (B,), the prompt's included; None: all.
+            compiled: as for :meth:`__call__`.
         """
         rest = mu.shape[1] - prompt_mel.shape[1]
         condition = mx.pad(prompt_mel, [(0, 0), (0, rest), (0, 0)])
@@ -81,14 +95,38 @@ class TokenToMel(nn.Module):
             )
             lengths = None if lengths is None else mx.concatenate([lengths, lengths])
 
+        form = self._estimator_form(compiled)
+
         def velocity(x: mx.array, t: float, r: float) -> mx.array:
-            return self.estimator(
-                x, mu=mu, speaker=speaker, condition=condition, t=t, r=r, lengths=lengths
+            return self.velocity(
+                x, form, mu=mu, speaker=speaker, condition=condition, t=t, r=r, lengths=lengths
             )
 
         if self._guidance is not None:
             return solve(guided(velocity, self._guidance), noise, self._times)
         return solve(velocity, noise, self._times)
+
+    def velocity(self, x: mx.array, form: Callable[..., mx.array], **given: Any) -> mx.array:
+        """A step of the solver by one of the estimator's forms."""
+        return form(x, **given)
+
+    def _encoder_form(self, compiled: bool) -> Through:
+        config = self.encoder.config
+        widths = config.width, config.head_dim, config.feed_forward
+        if not (compiled and lanes.suited(self.encoder.norm.weight, *widths)):
+            return through
+        from . import conformer_compiled
+
+        return partial(conformer_compiled.through, config)
+
+    def _estimator_form(self, compiled: bool) -> Callable[..., mx.array]:
+        config = self.estimator.config
+        weight = self.estimator.final_proj.weight
+        if not (compiled and lanes.suited(weight, config.channels, config.head_dim)):
+            return self.estimator
+        from .estimator_compiled import CompiledEstimator
+
+        return CompiledEstimator(self.estimator)
 
     def __call__(
         self,
@@ -100,6 +138,7 @@ class TokenToMel(nn.Module):
         noise: mx.array,
         lengths: mx.array | None = None,
         final: bool = True,
+        compiled: bool = False,
     ) -> Iterator[mx.array]:
         """Speech ``tokens`` (B, T) to log-mel frames (B, 2T, M), float32.
 
@@ -115,6 +154,8 @@ class TokenToMel(nn.Module):
                 those that it gets alone; frames past its end are zeros.
             final: False where more tokens will follow: see :meth:`encode`. The frames of the last
                 ``lookahead`` tokens are then missing from the result, and their noise is not read.
+            compiled: compute in compiled kernels where they suit (:mod:`~..ops.lanes`): equal to
+                rounding, at once, and without gradients.
 
         Raises:
             ValueError: the prompt's frames or the noise do not fit the tokens.
@@ -133,7 +174,7 @@ class TokenToMel(nn.Module):
                 "prompt's included"
             )
         attended = None if lengths is None else lengths + prompt_tokens.shape[1]
-        mu = self.encode(everything, attended, final=final)
+        mu = self.encode(everything, attended, final=final, compiled=compiled)
         withheld = 0 if final else self._lookahead
         frames = None if attended is None else FRAMES_PER_TOKEN * (attended - withheld)
         for mel in self.decode(
@@ -142,6 +183,7 @@ class TokenToMel(nn.Module):
             speaker=self.speaker(x_vector),
             noise=noise[:, : mu.shape[1]],
             lengths=frames,
+            compiled=compiled,
         ):
             if frames is not None:
                 mel = mx.where(length_mask(frames, mel.shape[1])[..., None], mel, 0)

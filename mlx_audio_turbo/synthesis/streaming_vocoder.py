@@ -92,7 +92,9 @@ class StreamingVocoder:
         first = max(self._start, start - CONTEXT_FRAMES)
         begin, end = first - self._start, context_stop - self._start
         audio = self._network.decode(
-            self._mel[:, begin:end], self._source[:, begin * self._hop : end * self._hop]
+            self._mel[:, begin:end],
+            self._source[:, begin * self._hop : end * self._hop],
+            compiled=True,
         )
         audio = audio[:, (start - first) * self._hop : (stop - first) * self._hop]
         samples = np.array(fade_in(audio) if start == 0 else audio)[0]

@@ -184,6 +184,7 @@ def _solve(
         noise=_padded(noise, FRAMES_PER_TOKEN * (known + length)),
         lengths=mx.array(counts) if min(counts) < length or len(counts) > 1 else None,
         final=final,
+        compiled=True,
     )
     mel = next(states)
     mx.async_eval(mel)

@@ -108,7 +108,7 @@ def in_background(task: Callable[[], object], *, name: str) -> threading.Thread:
     def run() -> None:
         try:
             task()
-        except _numba_errors() as error:
+        except compiling_errors() as error:
             logger.info(f"{name} could not be compiled: {error}")
 
     # No daemon: a process that ends inside of LLVM may crash.
@@ -117,7 +117,8 @@ def in_background(task: Callable[[], object], *, name: str) -> threading.Thread:
     return thread
 
 
-def _numba_errors() -> tuple[type[Exception], ...]:
+def compiling_errors() -> tuple[type[Exception], ...]:
+    """What compiling a kernel can raise."""
     from numba.core.errors import NumbaError
 
     return (NumbaError, *_DAMAGED)

@@ -14,6 +14,9 @@ part: Any = numba.njit(nogil=True)
 """Decorates a function that kernels call."""
 intrinsic: Any = extending.intrinsic
 """Numba's own, which a checker of types takes for a function of two arguments more."""
+ADDRESSES = types.Array(types.int64, 1, "C")
+VALUES = types.Array(types.float32, 1, "C")
+"""Types of arguments of kernels."""
 
 
 @intrinsic
