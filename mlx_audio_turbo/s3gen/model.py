@@ -120,9 +120,10 @@ class TokenToMel(nn.Module):
         return partial(conformer_compiled.through, config)
 
     def _estimator_form(self, compiled: bool) -> Callable[..., mx.array]:
-        config = self.estimator.config
-        weight = self.estimator.final_proj.weight
-        if not (compiled and lanes.suited(weight, config.channels, config.head_dim)):
+        if not compiled:
+            return self.estimator
+        config, weight = self.estimator.config, self.estimator.final_proj.weight
+        if not lanes.suited(weight, config.channels, config.head_dim):
             return self.estimator
         from .estimator_compiled import CompiledEstimator
 
