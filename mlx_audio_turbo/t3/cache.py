@@ -28,10 +28,12 @@ class LayerCache:
         self._keys: mx.array | None = None
         self._values: mx.array | None = None
         self._shared = False  # whether another cache may hold these very buffers
+        self._places: tuple[int, int] | None = None  # the buffers' addresses, where they are known
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Append (B, H, T, D) of each; returns all in use, (B, H, offset + T, D)."""
         start, self.offset = self.offset, self.offset + keys.shape[2]
+        self._places = None
         self._keys = _write(self._keys, keys, start)
         self._values = _write(self._values, values, start)
         return self._keys[:, :, : self.offset], self._values[:, :, : self.offset]
@@ -45,11 +47,28 @@ class LayerCache:
         start, self.offset = self.offset, self.offset + time
         if self._keys is None or self._shared or self.offset > self._keys.shape[2]:
             shape = (batch, heads, self.offset + -self.offset % GROWTH, width)
+            self._places = None
             self._keys = _grown(self._keys, start, shape)
             self._values = _grown(self._values, start, shape)
             self._shared = False
         keys, values = np.asarray(self._keys), np.asarray(self._values)
         return keys[:, :, : self.offset], values[:, :, : self.offset]
+
+    def row_in_place(self, batch: int, heads: int, width: int) -> tuple[int, int]:
+        """Append room for one position; the addresses of keys and values (B, H, capacity, D)."""
+        buffer = self._keys
+        if self._places is None or self._shared or buffer is None or self.offset >= self.capacity:
+            held = self.append_in_place((batch, heads, 1, width))
+            keys, values = (each.__array_interface__["data"][0] for each in held)
+            self._places = keys, values
+        else:
+            self.offset += 1
+        return self._places
+
+    @property
+    def capacity(self) -> int:
+        """Positions that the buffers have room for."""
+        return 0 if self._keys is None else self._keys.shape[2]
 
     def copy(self) -> LayerCache:
         """An independent cache that shares the buffers until one of the two writes."""
@@ -65,6 +84,7 @@ class LayerCache:
         """Free the room for positions to come."""
         if self._keys is not None and self._values is not None:
             # A slice would keep the whole buffer alive.
+            self._places = None
             self._keys = mx.contiguous(self._keys[:, :, : self.offset])
             self._values = mx.contiguous(self._values[:, :, : self.offset])
 
@@ -142,7 +162,7 @@ class KeyValueCache:
             # Layer by layer, so that only one layer is in memory twice.
             mx.async_eval(layer._keys, layer._values)
             for old, _ in parts:
-                old._keys = old._values = None
+                old._keys = old._values = old._places = None
         return batch
 
 

@@ -76,7 +76,7 @@ class NumpyForward:
             for layer, held in zip(self.layers, cache.layers, strict=True):
                 y = layer(y, held, step)
             last = self._norm(y[:, -1])
-            scores = np.concatenate(_parallel([partial(some, last) for some in self._head]), -1)
+            scores = np.concatenate(parallel([partial(some, last) for some in self._head]), -1)
         return mx.array(scores if self._bias is None else scores + self._bias)
 
 
@@ -98,10 +98,10 @@ class Layer:
         heads = self.attention[-1].heads.stop
         held = cache.append_in_place((batch, heads, time, width // heads))
         y = self.norms[0](x)
-        shares = _parallel([partial(some, y, *held, step) for some in self.attention])
+        shares = parallel([partial(some, y, *held, step) for some in self.attention])
         x = sum(shares, x if self.biases is None else x + self.biases[0])
         y = self.norms[1](x)
-        shares = _parallel([partial(some, y) for some in self.feed_forward])
+        shares = parallel([partial(some, y) for some in self.feed_forward])
         return sum(shares, x if self.biases is None else x + self.biases[1])
 
 
@@ -184,12 +184,13 @@ def split(count: int, shares: int) -> list[slice]:
     return [slice(count * i // shares, count * (i + 1) // shares) for i in range(shares)]
 
 
-def _parallel(tasks: Sequence[Callable[[], np.ndarray]]) -> list[np.ndarray]:
+def parallel(tasks: Sequence[Callable[[], np.ndarray]]) -> list[np.ndarray]:
     """The results of all tasks: the first runs here, the others in threads."""
-    others = [_threads().submit(task) for task in tasks[1:]]
+    others = [pool().submit(task) for task in tasks[1:]]
     return [tasks[0](), *(other.result() for other in others)]
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """The threads beside the caller's own."""
     return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="mlx_audio_turbo")

@@ -15,6 +15,7 @@ import mlx.nn as nn
 from .. import ops
 from ..config import START_SPEECH, T3Config
 from ..errors import OptionError
+from ..ops import compiled
 from ..options import SamplingOptions
 from .cache import KeyValueCache
 from .gpt2 import GPT2
@@ -95,7 +96,14 @@ class TurboT3(nn.Module):
 
     def make_forward(self) -> Forward:
         """The form for the device that runs new work."""
-        if not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
+        if ops.on_gpu():
+            return partial(mlx_forward, self)
+        if compiled.available():
+            from .gpt2_compiled import CompiledForward, takes  # imports numba
+
+            if takes(self.tfmr, self.speech_head, self._config):
+                return CompiledForward(self.tfmr, self.speech_head, self._config)
+        if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
             return gpt2_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
 

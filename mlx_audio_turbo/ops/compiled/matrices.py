@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 
 from .formats import Format
-from .products import OUTPUTS, product
+from .products import OUTPUTS, expand, product
 
 _NAMES = {mx.float32: "float32", mx.float16: "float16", mx.bfloat16: "bfloat16"}
 
@@ -54,6 +54,16 @@ class Matrix:
         parts = (self.weights, self.scales, self.biases)
         return tuple(0 if part is None else part.ctypes.data for part in parts)  # pyright: ignore
 
+    def floats(self, some: slice, y: np.ndarray | None = None) -> np.ndarray:
+        """The weights of some outputs as float32, written to ``y`` where it is given."""
+        if y is None:
+            y = np.empty((some.stop - some.start, self.inputs), np.float32)
+        if self.format.bits:
+            expand(self.format, self.addresses, self.inputs, some.start, len(y), y)
+        else:
+            y[:] = widened(self.weights[some])
+        return y
+
     def times(self, x: np.ndarray) -> np.ndarray:
         """(rows, inputs) to (rows, outputs), float32, on one thread."""
         y = np.empty((len(x), self.outputs), np.float32)
@@ -66,3 +76,15 @@ def view(array: mx.array) -> np.ndarray:
     """An array of MLX as NumPy's, not copied; bfloat16 as the uint16 of its bits."""
     mx.eval(array)
     return np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """What :func:`view` gives for floats, as float32."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def floats(array: mx.array) -> np.ndarray:
+    """A small array of MLX in float32."""
+    return np.asarray(array.astype(mx.float32))

@@ -17,13 +17,12 @@ from numba.core import cgutils, types
 from . import vectors as v
 from .formats import FLOATS, Format, FormatType
 from .runtime import kernel
-from .words import address, intrinsic, part
+from .words import WIDTH, address, intrinsic, load, load_one, part, store
 
 OUTPUTS = 8
 """Outputs that are computed together for one row: each is a stream of memory and a sum."""
 OUTPUTS_OF_FEW, FEW = (4 if v.WIDTH == 16 else 2), 4
 """The same for ``FEW`` rows at a time."""
-WIDTH = v.WIDTH
 AHEAD, LINE = 768, 64
 """Bytes of each stream to ask for in advance, and those that come with one request."""
 
@@ -115,14 +114,9 @@ class _Generator:
             for output in range(count):
                 for line in range(0, self._bytes, LINE):
                     v.prefetch(builder, v.at(builder, builder.add(streams[output], ahead), line))
-                found = self._weights(builder.add(streams[output], offset))
-                if self._format.bits:
-                    place = builder.add(groups[output], group)
-                    scale, bias = (
-                        v.repeated(builder, v.load(builder, builder.add(each, place), v.FLOAT))
-                        for each in (scales, biases)
-                    )
-                    found = [v.fma(builder, each, scale, bias) for each in found]
+                place = builder.add(groups[output], group)
+                stream = builder.add(streams[output], offset)
+                found = self.weights(stream, scales, biases, place)
                 for i, weight in enumerate(found):
                     for row in range(rows):
                         place = sums[output][row]
@@ -138,8 +132,8 @@ class _Generator:
         skipped = builder.mul(self._row, v.I64(count - 1))
         return builder.add(ahead, builder.select(beyond, skipped, v.I64(0)))
 
-    def _weights(self, address: Any) -> list[Any]:
-        """The weights of one span as float32 vectors, without scale and bias."""
+    def weights(self, address: Any, scales: Any, biases: Any, group: Any) -> list[Any]:
+        """The weights of one span as float32 vectors; ``group`` is the place of its scale."""
         builder, format = self._builder, self._format
         if not format.bits:
             size = FLOATS[format.floats]
@@ -151,7 +145,12 @@ class _Generator:
         found = []
         for i in range(0, format.span, step):
             found += self._codes(v.at(builder, address, i * format.bits // 8))
-        return [builder.sitofp(codes, v.VECTOR) for codes in found]
+        scale, bias = (
+            v.repeated(builder, v.load(builder, builder.add(each, group), v.FLOAT))
+            for each in (scales, biases)
+        )
+        found = [builder.sitofp(codes, v.VECTOR) for codes in found]
+        return [v.fma(builder, each, scale, bias) for each in found]
 
     def _codes(self, address: Any) -> list[Any]:
         """The codes at ``address`` as vectors of integers: two of 4 bits, one of 6 or 8."""
@@ -186,6 +185,17 @@ def _float_at(typing: Any, format: Any, address: Any) -> Any:
 
 
 @part
+def _widened(format, scales, biases, first, count, scratch):  # pyright: ignore
+    """Addresses of ``count`` scales and biases from ``first``, as float32."""
+    if format.float_bytes == 4:
+        return scales + 4 * first, biases + 4 * first
+    for i in range(count):
+        scratch[i] = _float_at(format, scales + 2 * (first + i))
+        scratch[count + i] = _float_at(format, biases + 2 * (first + i))
+    return address(scratch), address(scratch) + 4 * count
+
+
+@part
 def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_stride, scratch):  # pyright: ignore
     """y (rows, outputs) = x (rows, inputs) times the outputs from ``first`` of a matrix.
 
@@ -198,16 +208,7 @@ def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_str
     spans = inputs // format.span
     weights += first * spans * format.span_bytes
     if format.bits != 0:
-        skipped, count = first * spans, outputs * spans
-        if format.float_bytes == 4:
-            scales, biases = scales + 4 * skipped, biases + 4 * skipped
-        else:
-            scales, biases = scales + 2 * skipped, biases + 2 * skipped
-            for i in range(count):
-                scratch[i] = _float_at(format, scales + 2 * i)
-                scratch[count + i] = _float_at(format, biases + 2 * i)
-            scales = address(scratch)
-            biases = scales + 4 * count
+        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, scratch)
     if rows == 1:
         _product(format, (0,), weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride)
     else:
@@ -227,19 +228,67 @@ def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_str
             )
 
 
+@intrinsic
+def _expand(
+    typing: Any, format: Any, weights: Any, scales: Any, biases: Any, spans: Any, y: Any
+) -> Any:
+    """Write ``spans`` spans of weights to y as float32; scales and biases are float32."""
+    stored = format.format
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, weights, scales, biases, spans, y = arguments
+        code = _Generator(builder, stored, spans)
+        with cgutils.for_range(builder, spans, intp=v.I64) as loop:
+            place = builder.mul(loop.index, v.I64(stored.bytes(stored.span)))
+            group = builder.mul(loop.index, v.I64(4))
+            found = code.weights(builder.add(weights, place), scales, biases, group)
+            target = builder.add(y, builder.mul(loop.index, v.I64(4 * stored.span)))
+            for i, each in enumerate(_natural(builder, found, stored)):
+                v.store(builder, each, v.at(builder, target, 4 * v.WIDTH * i))
+        return context.get_dummy_value()
+
+    return types.void(format, *[types.int64] * 5), generate
+
+
+def _natural(builder: Any, vectors: list[Any], format: Format) -> list[Any]:
+    """The weights of a span in their own order."""
+    if format.bits != 4:
+        return vectors
+    made = []
+    for even, odd in zip(vectors[::2], vectors[1::2], strict=True):
+        pairs = [each for i in range(v.WIDTH) for each in (i, v.WIDTH + i)]
+        for some in (pairs[: v.WIDTH], pairs[v.WIDTH :]):
+            mask = ir.Constant(ir.VectorType(v.I32, v.WIDTH), some)
+            made.append(builder.shuffle_vector(even, odd, mask))
+    return made
+
+
 @part
-def ordered(format, x, y):  # pyright: ignore
-    """Write x (inputs,) to y in the order in which a product of this format reads it.
+def ordered(format, x, y, count):  # pyright: ignore
+    """Write ``count`` values at x to y in the order in which a product of this format reads them.
 
     Codes of 4 bits lie in pairs: the even inputs of a block come first, then the odd ones.
     """
     if format.bits == 4:
-        for block in range(0, len(x), 2 * WIDTH):
-            for i in range(WIDTH):
-                y[block + i] = x[block + 2 * i]
-                y[block + WIDTH + i] = x[block + 2 * i + 1]
+        for block in range(0, 4 * count, 8 * WIDTH):
+            for i in range(0, 4 * WIDTH, 4):
+                store(load_one(x + block + 2 * i), y + block + i)
+                store(load_one(x + block + 2 * i + 4), y + block + 4 * WIDTH + i)
     else:
-        y[:] = x
+        for i in range(0, 4 * count, 4 * WIDTH):
+            store(load(x + i), y + i)
+
+
+@kernel()
+def expand(format, matrix, inputs, first, outputs, y):  # pyright: ignore
+    """y (outputs, inputs) = the outputs from ``first`` of a matrix, as float32."""
+    spans = inputs // format.span
+    weights, scales, biases = matrix
+    weights += first * spans * format.span_bytes
+    if format.bits != 0:
+        scratch = np.empty(2 * outputs * spans, np.float32)
+        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, scratch)
+    _expand(format, weights, scales, biases, outputs * spans, address(y))
 
 
 @kernel()
@@ -251,7 +300,9 @@ def product(format, matrix, inputs, outputs, x, y):  # pyright: ignore
     found = np.empty((room, outputs), np.float32)
     scratch = np.empty(2 * outputs * (inputs // format.span), np.float32)
     for row in range(rows):
-        ordered(format, x[row], ordered_x[row])
+        ordered(
+            format, address(x) + 4 * row * inputs, address(ordered_x) + 4 * row * inputs, inputs
+        )
     multiply(
         format,
         matrix,

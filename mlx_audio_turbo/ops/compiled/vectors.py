@@ -6,7 +6,7 @@ The functions take llvmlite's builder and give values; kernels call them inside 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -62,14 +62,24 @@ def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [a, b, c])
 
 
-def total(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's elements, by halves."""
+def folded(builder: Any, vector: Any, both: Callable[[Any, Any, Any], Any]) -> Any:
+    """A vector's elements made one, by halves."""
     count = vector.type.count
     while count > 1:
         count //= 2
         low = shuffled(builder, vector, range(count))
-        vector = builder.fadd(low, shuffled(builder, vector, range(count, 2 * count)))
+        vector = both(builder, low, shuffled(builder, vector, range(count, 2 * count)))
     return builder.extract_element(vector, I32(0))
+
+
+def total(builder: Any, vector: Any) -> Any:
+    """The sum of a vector's elements."""
+    return folded(builder, vector, lambda builder, a, b: builder.fadd(a, b))
+
+
+def larger(builder: Any, a: Any, b: Any) -> Any:
+    """The larger of each pair; ``b`` where one is not a number."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 def prefetch(builder: Any, address: Any) -> None:
