@@ -15,14 +15,14 @@ from .. import ops
 from ..config import ModelConfig, Quantization, from_dict, from_json
 from ..errors import ModelFolderError, OptionError
 from ..files.safetensors_reader import stand_in
-from ..ops import blas, lanes
+from ..ops import blas, compiled, lanes
 from ..options import RUN_OPTIONS, definitions
 from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE, VOICE_FILE
 from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from . import hub
 from .catalog import VOICES
-from .networks import LISTENERS, Networks, parameter_shapes, quantize
+from .networks import LISTENERS, Networks, parameter_shapes, quantize, stored_tensors
 from .tokenizer import load_tokenizer
 from .weights import REMEDY, load_weights
 
@@ -37,7 +37,7 @@ class LoadedModel:
     """What a folder holds, ready to run.
 
     quantization: how the folder holds the weights of some layers.
-    expanded: they were made plain again on loading: a CPU has no fast quantised products.
+    expanded: they were made plain again on loading, as no kernel on this machine reads them.
     missing: why the folder lacks a network of ``LISTENERS``, by name; without all three there is
         no new voice.
     builtin_voice: the voice that speaks where none is given; most folders lack it.
@@ -110,13 +110,16 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         lanes.compile_in_background()
     quantization = _quantization(values, folder)
     networks = Networks(config, missing={*missing, *unused})
-    expanded = quantization is not None and not ops.on_gpu()
+    t3 = networks.t3 if "t3" not in {*missing, *unused} and not ops.on_gpu() else None
+    reads_stored = t3 is not None and dtype == mx.float32 and t3.reads_stored()
+    if t3 is not None and not reads_stored and (why := compiled.reason()):
+        logger.info(f"T3 computes without compiled kernels: {why}")
+    expanded = quantization is not None and not ops.on_gpu() and not reads_stored
     if quantization and not expanded:
         quantize(networks, quantization)
     if quantization and expanded:
         logger.info(
-            f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}: "
-            "a CPU has no fast quantised products"
+            f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}"
         )
     load_weights(
         networks,
@@ -124,6 +127,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         parameter_shapes(config, missing=missing, quantization=quantization),
         dtype=dtype,
         quantization=quantization,
+        as_stored=stored_tensors(networks) if reads_stored else (),
     )
     voice = folder / VOICE_FILE
     return LoadedModel(

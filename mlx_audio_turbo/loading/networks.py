@@ -89,6 +89,13 @@ def quantize(networks: Networks, quantization: Quantization) -> None:
         ) from None
 
 
+def stored_tensors(networks: Networks) -> set[str]:
+    """The tables and matrices of T3, which its kernels read in the type that a file has."""
+    flat: Any = tree_flatten(networks.t3.parameters())
+    names = {f"t3.{name}" for name, array in flat if array.ndim == 2}
+    return {name for name in names if not name.startswith("t3.cond_enc.")}
+
+
 def parameter_shapes(
     config: ModelConfig,
     *,

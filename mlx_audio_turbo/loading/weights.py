@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -16,6 +16,7 @@ from ..files.safetensors_reader import Reader
 FLOATS = ("F32", "F16", "BF16", "F64")
 CODES = "U32"
 REMEDY = "convert the model again"
+HALVES = {"F16": mx.float16, "BF16": mx.bfloat16}
 FLOAT32 = ("s3gen.mel2wav.",)
 """Prefixes of networks that compute in float32 on any device: the vocoder loses 15 to 30 dB in half
 precision."""
@@ -28,6 +29,7 @@ def load_weights(
     *,
     dtype: mx.Dtype,
     quantization: Quantization | None = None,
+    as_stored: Collection[str] = (),
 ) -> None:
     """Read ``path`` into ``networks``.
 
@@ -36,6 +38,7 @@ def load_weights(
     Args:
         stored: the tensors that the file must hold, and no others, with their shapes.
         dtype: of the arithmetic, but for the networks in :data:`FLOAT32`.
+        as_stored: tensors that stay in half precision where the file has it.
 
     Raises:
         ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen, of
@@ -66,7 +69,7 @@ def load_weights(
                     bits=quantization.bits,
                 )
         else:
-            array = array.astype(mx.float32 if name.startswith(FLOAT32) else dtype)
+            array = array.astype(_type(name, reader, dtype, as_stored))
         # One by one: what has another precision on disk must not be in memory twice.
         finite = mx.isfinite(array.astype(mx.float32).sum())
         mx.eval(array, finite)
@@ -74,6 +77,13 @@ def load_weights(
             raise ModelFolderError(_not_finite(path, name, reader, dtype))
         loaded.append((name, array))
     networks.load_weights(loaded, strict=True)
+
+
+def _type(name: str, reader: Reader, dtype: mx.Dtype, as_stored: Collection[str]) -> mx.Dtype:
+    """The type that a tensor of floats gets."""
+    if name.startswith(FLOAT32):
+        return mx.float32
+    return HALVES.get(reader.tensors[name].dtype, dtype) if name in as_stored else dtype
 
 
 def _not_finite(path: Path, name: str, reader: Reader, dtype: mx.Dtype) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from ..config import T3Config
 from ..ops import blas
 from ..ops.compiled import gpt2 as kernels
+from ..ops.compiled.formats import SPAN
 from ..ops.compiled.matrices import Matrix, floats
 from .cache import KeyValueCache
 from .gpt2 import GPT2, Block
@@ -121,9 +122,7 @@ class _Stored:
             [*getattr(self, name).addresses, bias.ctypes.data]
             for name, bias in zip(self.NAMES, self._biases, strict=True)
         )
-        norm1, norm2 = (
-            [norm.weight.ctypes.data, norm.bias.ctypes.data] for norm in self._norms
-        )
+        norm1, norm2 = ([norm.weight.ctypes.data, norm.bias.ctypes.data] for norm in self._norms)
         return [*norm1, *qkv, *out, *norm2, *fc, *proj, 0, 0]
 
     def expanded(self, scratch: dict[str, np.ndarray]) -> BlockWeights:
@@ -162,8 +161,14 @@ def matrix(layer: nn.Linear) -> Matrix:
     return found
 
 
+def fits(config: T3Config) -> bool:
+    """Whether the kernels take a model of these sizes."""
+    # Four vectors of a head's values are summed together; a span of a product has 64 inputs.
+    return config.head_dim % (4 * kernels.WIDTH) == 0 and config.width % SPAN == 0
+
+
 def takes(transformer: GPT2, head: nn.Linear, config: T3Config) -> bool:
-    """Whether the kernels take a model of these sizes and weights."""
+    """Whether they take this model: one format in all blocks, and norms in float32."""
     layers: list[Any] = []
     for block in transformer.h:
         layers += [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
@@ -173,6 +178,6 @@ def takes(transformer: GPT2, head: nn.Linear, config: T3Config) -> bool:
         len(formats) == 1
         and None not in formats
         and Matrix.of(head) is not None
-        and config.head_dim % (4 * kernels.WIDTH) == 0
+        and fits(config)
         and transformer.ln_f.weight.dtype == mx.float32
     )

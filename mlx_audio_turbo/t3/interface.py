@@ -133,6 +133,10 @@ class T3(Protocol):
         """The forward pass for the current device."""
         ...
 
+    def reads_stored(self) -> bool:
+        """Whether :meth:`make_forward` on a CPU reads half and quantised weights as they are."""
+        ...
+
 
 def prefill_prefix(model: T3, condition: Condition) -> Cache:
     """The cache after the condition, which every sentence of a voice shares."""

@@ -149,6 +149,10 @@ class OriginalT3(nn.Module):
             return llama_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
 
+    def reads_stored(self) -> bool:
+        """Not yet: its CPU form takes float32."""
+        return False
+
     def _in_numpy(self) -> bool:
         return not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head)
 

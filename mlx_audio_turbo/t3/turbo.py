@@ -54,6 +54,11 @@ class TurboT3(nn.Module):
         return self._config
 
     @property
+    def _dtype(self) -> mx.Dtype:
+        """The type of the arithmetic; tables and matrices may be stored in another."""
+        return self.tfmr.ln_f.weight.dtype
+
+    @property
     def speech_vocabulary(self) -> int:
         """V, the number of speech ids."""
         return self._config.speech_vocabulary
@@ -77,18 +82,17 @@ class TurboT3(nn.Module):
 
     def prefix(self, condition: Condition) -> mx.array:
         """Embeddings (B, 1 + P, C) of the speaker and the prompt tokens."""
-        speaker = condition.speaker.astype(self.speech_emb.weight.dtype)
-        row = self.cond_enc.spkr_enc(speaker)[:, None]
-        return mx.concatenate([row, self.speech_emb(condition.prompt_tokens)], axis=1)
+        row = self.cond_enc.spkr_enc(condition.speaker.astype(self._dtype))[:, None]
+        return mx.concatenate([row, self.embed_speech(condition.prompt_tokens)], axis=1)
 
     def embed_input(self, text_ids: mx.array, rows: int = 1) -> mx.array:
         """Embeddings (1, T + 1, C) of text ids (T,) and the start token."""
         text, start = self.text_emb(text_ids), self.speech_emb(mx.array([START_SPEECH]))
-        return mx.concatenate([text, start])[None]
+        return mx.concatenate([text, start])[None].astype(self._dtype)
 
     def embed_speech(self, ids: mx.array, positions: mx.array | None = None) -> mx.array:
         """Embeddings (B, T, C) of speech ids (B, T); the transformer adds the positions."""
-        return self.speech_emb(ids)
+        return self.speech_emb(ids).astype(self._dtype)
 
     def make_cache(self) -> KeyValueCache:
         """An empty cache."""
@@ -98,7 +102,7 @@ class TurboT3(nn.Module):
         """The form for the device that runs new work."""
         if ops.on_gpu():
             return partial(mlx_forward, self)
-        if compiled.available():
+        if self.reads_stored():
             from .gpt2_compiled import CompiledForward, takes  # imports numba
 
             if takes(self.tfmr, self.speech_head, self._config):
@@ -106,6 +110,14 @@ class TurboT3(nn.Module):
         if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
             return gpt2_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
+
+    def reads_stored(self) -> bool:
+        """Whether compiled kernels take a model of these sizes."""
+        if not compiled.available():
+            return False
+        from .gpt2_compiled import fits
+
+        return fits(self._config)
 
     def __call__(
         self,
