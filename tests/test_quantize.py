@@ -20,6 +20,8 @@ from mlx_audio_turbo.config import Quantization
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks, parameter_shapes
 from mlx_audio_turbo.loading.networks import quantize as quantize_networks
+from mlx_audio_turbo.ops import compiled
+from mlx_audio_turbo.ops.compiled import runtime
 from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo_convert import compare, folder, quantize
 from mlx_audio_turbo_convert.__main__ import main
@@ -175,12 +177,14 @@ def test_what_the_folder_says_of_itself(made: dict[str, Path]) -> None:
     assert {tensor.dtype for name, tensor in tensors.items() if name not in codes} == {"F16"}
 
 
-def test_on_the_cpu_weights_are_expanded(
-    made: dict[str, Path], caplog: pytest.LogCaptureFixture
+def test_on_the_cpu_without_compiled_kernels_weights_are_expanded(
+    made: dict[str, Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runtime, "reason", lambda: "no numba here")
     with caplog.at_level(logging.INFO, "mlx_audio_turbo"):
         loaded = load(made["4bit"])
     assert "the 4-bit weights are expanded to float32" in caplog.text
+    assert "no numba here" in caplog.text
     assert loaded.expanded and loaded.quantization == FOUR
     layer = loaded.networks.t3.tfmr.h[1].mlp.c_fc
     assert type(layer) is nn.Linear and layer.weight.dtype == mx.float32
@@ -189,12 +193,31 @@ def test_on_the_cpu_weights_are_expanded(
     np.testing.assert_array_equal(np.array(layer.weight), quantize.dequantize(parts, FOUR))
 
 
+@pytest.mark.skipif(not compiled.available(), reason=str(compiled.reason()))
+def test_on_the_cpu_compiled_kernels_read_them(made: dict[str, Path]) -> None:
+    loaded = load(made["4bit"])
+    assert not loaded.expanded
+    t3 = loaded.networks.t3
+    assert isinstance(t3.tfmr.h[1].mlp.c_fc, nn.QuantizedLinear)
+    assert t3.text_emb.weight.dtype == t3.speech_head.weight.dtype == mx.float16
+    assert t3.tfmr.ln_f.weight.dtype == t3.cond_enc.spkr_enc.weight.dtype == mx.float32
+    assert type(t3.make_forward()).__name__ == "CompiledForward"
+    x = mx.random.normal((1, 1, loaded.config.t3.width), key=mx.random.key(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "reason", lambda: "no numba here")
+        plain = load(made["4bit"]).networks.t3
+        found, wanted = (each.make_forward()(x, each.make_cache(), [0]) for each in (t3, plain))
+    np.testing.assert_allclose(np.array(found), np.array(wanted), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["4bit", "8bit"])
 def test_on_a_gpu_weights_stay_quantised(
     kind: str, made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quantised layers and the expanded ones compute the same."""
-    plain = load(made[kind])
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "reason", lambda: "no numba here")
+        plain = load(made[kind])
     monkeypatch.setattr(ops, "on_gpu", lambda: True)
     fewer = load(made[kind], dtype=mx.float32)
     assert not fewer.expanded

@@ -24,7 +24,7 @@ from . import hub
 from .catalog import VOICES
 from .networks import LISTENERS, Networks, parameter_shapes, quantize, stored_tensors
 from .tokenizer import load_tokenizer
-from .weights import REMEDY, load_weights
+from .weights import REMEDY, load_weights, stored_floats
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -117,6 +117,8 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     expanded = quantization is not None and not ops.on_gpu() and not reads_stored
     if quantization and not expanded:
         quantize(networks, quantization)
+    if t3 is not None and reads_stored:
+        t3.start_compiling(quantization, stored_floats(folder / "model.safetensors"))
     if quantization and expanded:
         logger.info(
             f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}"

@@ -79,6 +79,13 @@ def load_weights(
     networks.load_weights(loaded, strict=True)
 
 
+def stored_floats(path: Path) -> str:
+    """The type in which a folder's file holds most of T3's floats, by its name in MLX."""
+    tensor = Reader(path, remedy=REMEDY).tensors.get("t3.speech_head.weight")
+    kind = HALVES.get(tensor.dtype, mx.float32) if tensor is not None else mx.float32
+    return str(kind).rpartition(".")[2]
+
+
 def _type(name: str, reader: Reader, dtype: mx.Dtype, as_stored: Collection[str]) -> mx.Dtype:
     """The type that a tensor of floats gets."""
     if name.startswith(FLOAT32):

@@ -14,10 +14,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..config import T3Config
-from ..ops import blas
+from ..config import Quantization, T3Config
+from ..ops import blas, compiled
 from ..ops.compiled import gpt2 as kernels
-from ..ops.compiled.formats import SPAN
+from ..ops.compiled.formats import SPAN, Format
 from ..ops.compiled.matrices import Matrix, floats
 from .cache import KeyValueCache
 from .gpt2 import GPT2, Block
@@ -159,6 +159,15 @@ def matrix(layer: nn.Linear) -> Matrix:
     found = Matrix.of(layer)
     assert found is not None
     return found
+
+
+def start_compiling(quantization: Quantization | None, floats: str) -> None:
+    """Compile in the background what a folder of this kind needs."""
+    head = Format(0, 0, floats)
+    blocks = head
+    if quantization is not None:
+        blocks = Format(quantization.bits, quantization.group_size, floats)
+    compiled.in_background(lambda: kernels.compile_step(blocks, head), name="T3")
 
 
 def fits(config: T3Config) -> bool:

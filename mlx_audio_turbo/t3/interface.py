@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import mlx.core as mx
 from typing_extensions import Self
 
+from ..config import Quantization
 from ..options import SamplingOptions
 from .sampling import Filter
 
@@ -135,6 +136,14 @@ class T3(Protocol):
 
     def reads_stored(self) -> bool:
         """Whether :meth:`make_forward` on a CPU reads half and quantised weights as they are."""
+        ...
+
+    def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
+        """Compile the kernels for weights of this kind in the background, where there are some.
+
+        Args:
+            floats: ``"float32"``, ``"float16"`` or ``"bfloat16"``, of what is not quantised.
+        """
         ...
 
 

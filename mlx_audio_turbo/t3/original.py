@@ -19,7 +19,7 @@ import mlx.nn as nn
 from mlx_lm.models.llama import LlamaModel, ModelArgs
 
 from .. import ops
-from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config
+from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config, Quantization
 from ..errors import ModelFolderError, OptionError
 from ..options import SamplingOptions
 from .cache import KeyValueCache
@@ -152,6 +152,9 @@ class OriginalT3(nn.Module):
     def reads_stored(self) -> bool:
         """Not yet: its CPU form takes float32."""
         return False
+
+    def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
+        """Nothing to compile."""
 
     def _in_numpy(self) -> bool:
         return not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head)

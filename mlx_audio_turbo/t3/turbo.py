@@ -6,6 +6,7 @@ token, then speech. Dimensions: B batch, T time, P prompt tokens, C width, V spe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .. import ops
-from ..config import START_SPEECH, T3Config
+from ..config import START_SPEECH, Quantization, T3Config
 from ..errors import OptionError
 from ..ops import compiled
 from ..options import SamplingOptions
@@ -23,6 +24,8 @@ from .gpt2_numpy import gpt2_forward
 from .interface import Condition, Forward
 from .sampling import repetition_penalty, temperature, top_k, top_p
 from .transformer_numpy import takes_numpy
+
+logger = logging.getLogger("mlx_audio_turbo")
 
 
 class ConditionEncoder(nn.Module):
@@ -106,7 +109,10 @@ class TurboT3(nn.Module):
             from .gpt2_compiled import CompiledForward, takes  # imports numba
 
             if takes(self.tfmr, self.speech_head, self._config):
-                return CompiledForward(self.tfmr, self.speech_head, self._config)
+                try:
+                    return CompiledForward(self.tfmr, self.speech_head, self._config)
+                except compiled.CannotCompileError as error:
+                    logger.info(f"T3 computes without compiled kernels: {error}")
         if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
             return gpt2_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
@@ -118,6 +124,12 @@ class TurboT3(nn.Module):
         from .gpt2_compiled import fits
 
         return fits(self._config)
+
+    def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
+        """Compile the kernels for weights of this kind while they are loaded."""
+        from .gpt2_compiled import start_compiling
+
+        start_compiling(quantization, floats)
 
     def __call__(
         self,

@@ -21,6 +21,18 @@ To add a kernel:
 ``products`` multiplies rows by weights as they are stored.
 """
 
-from .runtime import Kernel, available, in_background, kernel, reason
+from . import runtime
+from .runtime import CannotCompileError, Kernel, in_background, kernel
 
-__all__ = ["Kernel", "available", "in_background", "kernel", "reason"]
+
+def available() -> bool:
+    """Whether kernels can be compiled here."""
+    return runtime.reason() is None
+
+
+def reason() -> str | None:
+    """Why kernels cannot be compiled here, in words; None where they can."""
+    return runtime.reason()
+
+
+__all__ = ["CannotCompileError", "Kernel", "available", "in_background", "kernel", "reason"]

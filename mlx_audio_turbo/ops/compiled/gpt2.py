@@ -18,7 +18,7 @@ import numpy as np
 from numba.core import types
 
 from .formats import Format
-from .products import multiply, ordered
+from .products import expand, multiply, ordered
 from .runtime import kernel
 from .words import (
     WIDTH,
@@ -336,9 +336,12 @@ def work_floats(sizes: np.ndarray) -> int:
 
 
 def compile_step(format: Format, head_format: Format) -> None:
-    """Compile for these formats, or read the code from the cache."""
+    """Compile what a step and a prompt need of these formats, or read it from the cache."""
     integers, floats = types.int64[::1], types.float32[:, ::1]
     arguments: list[Any] = [format.numba_type, head_format.numba_type, integers, types.int64]
     arguments += [types.int64[:, ::1], integers, integers, integers, types.float32]
     step.compile(*arguments, *[floats] * 5, types.float32[::1])
     wait.compile(integers, types.int64)
+    if format.bits:
+        places = types.UniTuple(types.int64, 3)
+        expand.compile(format.numba_type, places, *[types.int64] * 3, floats)

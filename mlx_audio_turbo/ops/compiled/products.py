@@ -17,7 +17,7 @@ from numba.core import cgutils, types
 from . import vectors as v
 from .formats import FLOATS, Format, FormatType
 from .runtime import kernel
-from .words import WIDTH, address, intrinsic, load, load_one, part, store
+from .words import VECTOR, WIDTH, address, intrinsic, load, load_one, part, store
 
 OUTPUTS = 8
 """Outputs that are computed together for one row: each is a stream of memory and a sum."""
@@ -184,15 +184,29 @@ def _float_at(typing: Any, format: Any, address: Any) -> Any:
     return types.float32(format, types.int64), generate
 
 
+@intrinsic
+def _floats_at(typing: Any, format: Any, address: Any) -> Any:
+    """The vector of the format's floats at ``address``, as float32."""
+    floats = format.format.floats
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return v.widened(builder, arguments[1], floats)
+
+    return VECTOR(format, types.int64), generate
+
+
 @part
 def _widened(format, scales, biases, first, count, scratch):  # pyright: ignore
     """Addresses of ``count`` scales and biases from ``first``, as float32."""
     if format.float_bytes == 4:
         return scales + 4 * first, biases + 4 * first
-    for i in range(count):
-        scratch[i] = _float_at(format, scales + 2 * (first + i))
-        scratch[count + i] = _float_at(format, biases + 2 * (first + i))
-    return address(scratch), address(scratch) + 4 * count
+    wide, whole = address(scratch), count // WIDTH * WIDTH
+    for source, target in ((scales + 2 * first, wide), (biases + 2 * first, wide + 4 * count)):
+        for i in range(0, whole, WIDTH):
+            store(_floats_at(format, source + 2 * i), target + 4 * i)
+        for i in range(whole, count):
+            store(_float_at(format, source + 2 * i), target + 4 * i)
+    return wide, wide + 4 * count
 
 
 @part

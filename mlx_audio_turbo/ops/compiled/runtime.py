@@ -41,11 +41,6 @@ _DAMAGED = (
 )
 
 
-def available() -> bool:
-    """Whether kernels can be compiled here."""
-    return reason() is None
-
-
 @cache
 def reason() -> str | None:
     """Why kernels cannot be compiled here, in words; None where they can."""
@@ -72,6 +67,10 @@ def reason() -> str | None:
     return None
 
 
+class CannotCompileError(RuntimeError):
+    """Numba refused a kernel: its version does not fit."""
+
+
 class Kernel:
     """A function that is compiled once for each combination of argument types."""
 
@@ -81,8 +80,18 @@ class Kernel:
         self._compiled: Any = None
 
     def compile(self, *types: Any) -> None:
-        """Compile for arguments of these numba types, or read the code from the cache."""
-        self._dispatcher().compile(types)
+        """Compile for arguments of these numba types, or read the code from the cache.
+
+        Raises:
+            CannotCompileError: this version of numba does not take the kernel.
+        """
+        from numba.core.errors import NumbaError
+
+        try:
+            self._dispatcher().compile(types)
+        except (NumbaError, *_DAMAGED) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise CannotCompileError(f"{self._function.__name__}: {first}") from error
 
     def __call__(self, *arguments: Any) -> Any:
         return (self._compiled or self._dispatcher())(*arguments)
