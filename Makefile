@@ -37,8 +37,9 @@ listen: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pip install --quiet moonshine-voice==0.1.0
 	$(VENV)/bin/python -m tests.measure.listen $(LISTEN_OPTIONS)
 
+# Two processes, a file of tests in each.
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 # Whether the numbers are right on this machine, and how fast.
 doctor: $(VENV)/.installed
@@ -46,7 +47,7 @@ doctor: $(VENV)/.installed
 
 # The code path of each GPU back end, on the CPU.
 test-gpu-path: $(VENV)/.installed-dev
-	for path in metal cuda; do MLX_AUDIO_TURBO_FORCE_GPU_PATH=$$path $(VENV)/bin/python -m pytest -q \
+	for path in metal cuda; do MLX_AUDIO_TURBO_FORCE_GPU_PATH=$$path $(VENV)/bin/python -m pytest -q -n 2 \
 	  tests/test_gpu_path.py tests/test_gpu_ledgers.py tests/test_s3gen.py tests/test_hift.py \
 	  tests/test_t3.py tests/test_ops.py tests/test_engine.py tests/test_every_tensor.py \
 	  tests/test_sampling.py tests/test_decoding.py tests/test_benchmark.py || exit 1; done

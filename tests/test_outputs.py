@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import socket
@@ -261,7 +262,11 @@ def test_names_that_are_nearly_too_long(desk: Path) -> None:
     assert len(list((desk / "out").iterdir())) == 2
 
 
-def test_names_in_any_bytes(desk: Path, tiny_folder: Path) -> None:
+def test_names_in_any_bytes(
+    desk: Path, tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # pytest-xdist cannot report such a name, which a warning of a short clip holds.
+    caplog.set_level(logging.ERROR, "mlx_audio_turbo")
     os.rename("speech.wav", f"{LATIN}-clip.wav")
     os.symlink(tiny_folder, f"{LATIN}-model")
     (desk / f"{LATIN}.txt").write_text("Hello.")
