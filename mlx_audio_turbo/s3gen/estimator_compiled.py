@@ -64,7 +64,7 @@ class CompiledEstimator:
         return self._network.final_proj(mx.array(np.stack(rows)))
 
     def _embed_time(self, t: float, r: float) -> np.ndarray:
-        """:meth:`.Estimator.embed_time` (E,). MLX multiplies one row forty times as slowly."""
+        """:meth:`.Estimator.embed_time` (E,). MLX multiplies one row slowly."""
         network = self._network
         mlp, size = network.time_mlp, network.time_mlp.linear1.weight.shape[1]
         both = [

@@ -55,6 +55,8 @@ def reason() -> str | None:
         return f"numba cannot be imported ({error})"
     if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
         return "NUMBA_DISABLE_JIT is set"
+    if config.CPU_NAME:  # pyright: ignore[reportAttributeAccessIssue]
+        return "NUMBA_CPU_NAME is set"
     machine = platform.machine().lower()
     if machine in ("arm64", "aarch64"):
         return None
@@ -62,9 +64,7 @@ def reason() -> str | None:
         return f"there are no kernels for {machine}"
     has = binding.get_host_cpu_features()
     lacking = [name for name in X86_FEATURES if not has.get(name)]
-    if lacking or config.CPU_NAME:  # pyright: ignore[reportAttributeAccessIssue]
-        return f"the processor lacks {', '.join(lacking) or 'nothing, but NUMBA_CPU_NAME is set'}"
-    return None
+    return f"the processor lacks {', '.join(lacking)}" if lacking else None
 
 
 class CannotCompileError(RuntimeError):
