@@ -94,7 +94,7 @@ class _Unit:
 
 def _to_rows(x: mx.array) -> np.ndarray:
     """(T, C) to (C, T between margins)."""
-    values = np.asarray(x)
+    values = np.ascontiguousarray(np.asarray(x))
     time, channels = values.shape
     y = np.zeros((channels, time + 2 * MARGIN), np.float32)
     kernels.transpose(

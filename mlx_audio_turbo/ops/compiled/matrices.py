@@ -73,9 +73,14 @@ class Matrix:
 
 
 def view(array: mx.array) -> np.ndarray:
-    """An array of MLX as NumPy's, not copied; bfloat16 as the uint16 of its bits."""
+    """An array of MLX as NumPy's, row by row; bfloat16 as the uint16 of its bits.
+
+    It is copied only where MLX holds it in another order, as it does what was made of a transposed
+    array of NumPy.
+    """
     mx.eval(array)
-    return np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
+    array = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+    return np.ascontiguousarray(np.asarray(array))
 
 
 def widened(array: np.ndarray) -> np.ndarray:
@@ -87,4 +92,4 @@ def widened(array: np.ndarray) -> np.ndarray:
 
 def floats(array: mx.array) -> np.ndarray:
     """A small array of MLX in float32."""
-    return np.asarray(array.astype(mx.float32))
+    return np.ascontiguousarray(np.asarray(array.astype(mx.float32)))

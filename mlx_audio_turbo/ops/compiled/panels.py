@@ -13,7 +13,10 @@ class Addresses:
 
     def __init__(self, *arrays: mx.array | None):
         mx.eval(*(array for array in arrays if array is not None))
-        self._kept = [None if array is None else np.asarray(array) for array in arrays]
+        # What was made of a transposed array of NumPy does not lie row by row.
+        self._kept = [
+            None if array is None else np.ascontiguousarray(np.asarray(array)) for array in arrays
+        ]
         self.array = np.array(
             [0 if each is None else each.ctypes.data for each in self._kept], np.int64
         )
