@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,11 @@ def test_any_iterable_of_texts_is_taken(model: ChatterboxTurbo, voice: Voice) ->
 @pytest.mark.parametrize("text", [None, 5, b"Hi.", ["Hi."], Path("a.txt")])
 @pytest.mark.parametrize("call", ["generate", "stream", "generate_parts"])
 def test_a_text_of_another_type(model: ChatterboxTurbo, voice: Voice, call: str, text: Any) -> None:
+    if call == "stream" and isinstance(text, list):
+        text = [5]  # it takes a text in pieces, which are strings
     with pytest.raises(TextError) as caught:
-        getattr(model, call)(text, voice=voice, **SHORT)
-    assert "give a str" in line(caught.value)
+        list(getattr(model, call)(text, voice=voice, **SHORT))
+    assert re.search("give (a )?str", line(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -105,14 +105,14 @@ def test_the_original_is_measured_with_its_own_options_and_two_rows() -> None:
     assert utterance.sampling.min_p == original.config.generation["min_p"] > 0
     times = measure.utterance_times(original, utterance, inside=True)
     assert len(times["estimator step"]) == 10
-    size, config = 4, original.config.t3
+    size, config = t3.speech_head.weight.dtype.size, original.config.t3
     assert isinstance(config, OriginalT3Config)
     block = 4 * config.width**2 + 3 * config.width * config.feed_forward + 2 * config.width
     head = config.speech_vocabulary * config.width
     assert measure.weight_bytes_per_step(t3) == size * (config.layers * block + config.width + head)
     rows, positions = 2, 2 + config.perceiver_queries + len(utterance.text_ids) + 4 + 5
     assert measure.cache_bytes_per_step(t3, utterance, mx.float32) == (
-        2 * size * config.layers * config.width * rows * positions
+        2 * 4 * config.layers * config.width * rows * positions
     )
     found = streaming.streaming(original, utterance, repeats=1)
     assert 0 < found["first_audio"] <= found["streamed"]

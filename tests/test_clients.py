@@ -59,7 +59,8 @@ def url(tiny_folder: Path, voice: Voice, tmp_path_factory: pytest.TempPathFactor
     yield url
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    # uvicorn ends by the signal itself, after the requests.
+    assert process.returncode == -signal.SIGTERM, errors
     assert "Traceback" not in errors
 
 

@@ -39,7 +39,8 @@ def randomised(module: M) -> M:
         inputs = array.size // array.shape[0]
         if array.ndim == 1 or inputs < 4:
             return mx.array((0.3 * values + 0.7).astype(np.float32))
-        return mx.array((values / np.sqrt(inputs)).astype(np.float32))
+        # Column by column: MLX keeps that order, and kernels read by address.
+        return mx.array(np.asfortranarray(values / np.sqrt(inputs), np.float32))
 
     module.update(tree_map(draw, module.parameters()))
     return module

@@ -145,6 +145,24 @@ def test_a_step_is_the_network_s(model: TurboT3, lengths: list[int]) -> None:
     assert relative(ours(x, caches[0], held), np.array(theirs(x, caches[1], held))) < 3e-6
 
 
+def test_weights_that_lie_column_by_column() -> None:
+    """As those made of a transposed array of NumPy, whose order MLX keeps."""
+    network = made(CONFIG, STORED[0])
+    expected = np.array(
+        network.make_forward()(rows_of(1, 1, 3), filled(network.make_forward(), [5]), [5])
+    )
+
+    def turned(array: mx.array) -> mx.array:
+        return mx.array(np.asfortranarray(np.array(array)))
+
+    network.update(tree_map(turned, network.parameters()))
+    assert not np.asarray(network.tfmr.h[0].mlp.c_fc.weight).flags.c_contiguous
+    form = network.make_forward()
+    found = np.array(form(rows_of(1, 1, 3), filled(form, [5]), [5]))
+    assert type(form).__name__ == "CompiledForward"
+    assert relative(found, expected) < 3e-6
+
+
 def test_any_number_of_threads_gives_the_same_bits(
     model: TurboT3, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -397,7 +397,8 @@ def test_without_a_home_what_needs_none_works(
         raise KeyError
 
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    for name in ("HOME", "MLX_AUDIO_TURBO_CACHE", "MLX_AUDIO_TURBO_VOICES", "HF_HOME"):
+    own = ("MLX_AUDIO_TURBO_CACHE", "MLX_AUDIO_TURBO_VOICES")
+    for name in ("HOME", *own, "HF_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     speak("--model", str(tiny_folder), "--output", "o.wav")
     speak("--model", str(tiny_folder), "--ref_audio", "speech.wav", "--output", "o.wav")
