@@ -283,9 +283,9 @@ def short(outcome: Outcome) -> str:
         if name in kept
     ]
     parts = [
-        f"Ten seconds of speech on a CPU ({outcome.machine}) after a prompt of ten. This package reads "
-        "T3's float16 weights as the folder stores them, the others read float32; all arithmetic is "
-        "float32:",
+        f"Ten seconds of speech on a CPU ({outcome.machine}) after a prompt of ten. This package\n"
+        "reads T3's float16 weights as the folder stores them, the others read float32. All\n"
+        "arithmetic is float32.",
         markdown(["", *STAGES, "whole", "real-time factor"], rows),
     ]
     if "first audio" in reached:
