@@ -127,7 +127,7 @@ class TurboT3(nn.Module):
 
     def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
         """Compile the kernels for weights of this kind while they are loaded."""
-        from .gpt2_compiled import start_compiling
+        from .transformer_compiled import start_compiling
 
         start_compiling(quantization, floats)
 

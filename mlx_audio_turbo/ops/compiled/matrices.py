@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -47,6 +47,19 @@ class Matrix:
         if outputs < OUTPUTS or inputs % format.span:
             return None
         return cls(format, outputs, inputs, view(weight), scales, biases)
+
+    def part(self, some: slice) -> Matrix:
+        """Some of the outputs."""
+        scales, biases = (
+            None if each is None else each[some] for each in (self.scales, self.biases)
+        )
+        return replace(
+            self,
+            outputs=some.stop - some.start,
+            weights=self.weights[some],
+            scales=scales,
+            biases=biases,
+        )
 
     @property
     def addresses(self) -> tuple[int, int, int]:

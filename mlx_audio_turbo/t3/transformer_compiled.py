@@ -1,0 +1,207 @@
+"""A transformer on a CPU by compiled kernels: what GPT-2 and Llama have in common.
+
+Dimensions: B batch, T time, C width, D head width, V speech ids.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mlx.nn as nn
+import numpy as np
+
+from ..config import Quantization
+from ..ops import blas, compiled
+from ..ops.compiled import pieces
+from ..ops.compiled import transformer as kernels
+from ..ops.compiled.formats import SPAN, Format
+from ..ops.compiled.matrices import Matrix
+from .cache import KeyValueCache
+from .lanes import Lanes
+from .transformer_numpy import parallel, pool, split
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer norm in float32, or without ``bias`` an RMS norm."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """As the kernel's table has them."""
+        return self.weight.ctypes.data, address(self.bias)
+
+
+@dataclass(frozen=True)
+class StoredLinear:
+    """A linear layer: its weights as they are stored, and its bias in float32."""
+
+    matrix: Matrix
+    bias: np.ndarray | None = None
+
+    @property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """As the kernel's table has them."""
+        return *self.matrix.addresses, address(self.bias)
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer as the kernel takes it; ``gate`` is a Llama's.
+
+    The layers hold what the addresses in the kernel's table point to.
+    """
+
+    norms: tuple[Norm, Norm]
+    query: StoredLinear
+    key: StoredLinear
+    value: StoredLinear
+    out: StoredLinear
+    enter: StoredLinear
+    leave: StoredLinear
+    gate: StoredLinear | None = None
+
+    @property
+    def addresses(self) -> list[int]:
+        """A row of the kernel's table; keys and values are filled in for each step."""
+        attention = (self.query, self.key, self.value, self.out)
+        gate = (0, 0, 0, 0) if self.gate is None else self.gate.addresses
+        found = [*self.norms[0].addresses]
+        for layer in attention:
+            found += layer.addresses
+        found += [*self.norms[1].addresses, *self.enter.addresses, *gate, *self.leave.addresses]
+        return [*found, 0, 0]
+
+
+class CompiledStep:
+    """One position of a few rows: one call of a kernel in each thread."""
+
+    def __init__(
+        self,
+        layers: Sequence[StoredLayer],
+        norm: Norm,
+        head: StoredLinear,
+        *,
+        heads: int,
+        eps: float,
+        lanes: int,
+    ):
+        first = layers[0]
+        width, units = first.out.matrix.outputs, first.enter.matrix.outputs
+        self._layers, self._norm, self._head = layers, norm, head
+        self._sizes = (width, heads, width // heads, units, head.matrix.outputs)
+        self._formats = (first.query.matrix.format, head.matrix.format)
+        self._eps, self._lanes = np.float32(eps), Lanes(lanes)
+        self._counters, self._base = np.zeros(pieces.COUNTERS, np.int64), 0
+        self._table = np.array([layer.addresses for layer in layers], np.int64)
+        self._head_places = np.array([*norm.addresses, *head.matrix.addresses], np.int64)
+        self._no_angles = np.empty((0, width // heads), np.float32)
+        self._buffers: _Buffers | None = None
+        kernels.compile_step(*self._formats)
+
+    def __call__(
+        self,
+        x: np.ndarray,
+        cache: KeyValueCache,
+        padding: Sequence[int],
+        angles: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Logits (B, V) of one position (B, C).
+
+        Args:
+            padding: (B,), how many of the first positions of each row are masked.
+            angles: (B, D), cosines then sines of the angles by which queries and keys turn.
+        """
+        batch, (_, heads, head_dim, *_) = len(x), self._sizes
+        for row, layer in zip(self._table, cache.layers, strict=True):
+            row[kernels.KEYS :] = layer.row_in_place(batch, heads, head_dim)
+        room = cache.layers[0].capacity
+        buffers = self._buffers
+        if buffers is None or buffers.batch != batch or buffers.sizes[-1] != room:
+            self._buffers = buffers = _Buffers((*self._sizes, batch, 0, room), self._lanes.most)
+        # Threads that come late hold the arrays of their own step.
+        sizes = buffers.sizes.copy()
+        sizes[-2] = cache.offset
+        buffers.arrays[0][:batch] = x
+        arguments: list[Any] = [*self._formats, self._counters, self._base]
+        arguments += [self._table, self._head_places, sizes, np.array(padding, np.int64)]
+        arguments += [self._no_angles if angles is None else angles, self._eps, *buffers.arrays]
+        lanes, started = self._lanes.count(), time.perf_counter()
+        for work in buffers.works[1:lanes]:
+            pool().submit(kernels.step, *arguments, work)
+        kernels.step(*arguments, buffers.works[0])
+        self._base += kernels.piece_count(len(self._layers), sizes)
+        pieces.wait(self._counters, self._base)
+        self._lanes.took(lanes, (time.perf_counter() - started) / batch)
+        logits = buffers.arrays[-1][:batch]
+        return logits.copy() if self._head.bias is None else logits + self._head.bias
+
+
+class _Buffers:
+    """What a step of so many rows needs: the kernel's arrays, and room for each thread."""
+
+    def __init__(self, sizes: tuple[int, ...], lanes: int):
+        self.sizes = np.array(sizes, np.int64)
+        width, _, _, units, vocabulary, self.batch, _, _ = sizes
+        kept = 1 if self.batch == 1 else -(-self.batch // 4) * 4
+        shapes = (width, width, width, units, vocabulary)
+        self.arrays = [np.zeros((kept, size), np.float32) for size in shapes]
+        self.works = [np.zeros(kernels.work_floats(self.sizes), np.float32) for _ in range(lanes)]
+
+
+def expanded(
+    matrices: Mapping[str, Matrix], scratch: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Weights in float32 by name, which lie in ``scratch`` where they are not stored so."""
+    found = {}
+    for name, stored in matrices.items():
+        if stored.format.floats == "float32" and not stored.format.bits:
+            found[name] = stored.weights
+            continue
+        if name not in scratch:
+            scratch[name] = np.empty((stored.outputs, stored.inputs), np.float32)
+        y = scratch[name]
+        parts = split(stored.outputs, blas.cores())
+        parallel([partial(stored.floats, some, y[some]) for some in parts])
+        found[name] = y
+    return found
+
+
+def address(array: np.ndarray | None) -> int:
+    """Where an array lies; 0 for none."""
+    return 0 if array is None else array.ctypes.data
+
+
+def matrix(layer: nn.Linear) -> Matrix:
+    """The weights of a layer that :func:`one_format` has looked at."""
+    found = Matrix.of(layer)
+    assert found is not None
+    return found
+
+
+def start_compiling(quantization: Quantization | None, floats: str) -> None:
+    """Compile in the background what a folder of this kind needs."""
+    head = Format(0, 0, floats)
+    blocks = head
+    if quantization is not None:
+        blocks = Format(quantization.bits, quantization.group_size, floats)
+    compiled.in_background(lambda: kernels.compile_step(blocks, head), name="T3")
+
+
+def fits(width: int, heads: int) -> bool:
+    """Whether the kernels take a model of these sizes."""
+    # Four vectors of a head's values are summed together; a span of a product has 64 inputs.
+    return width // heads % (4 * kernels.WIDTH) == 0 and width % SPAN == 0
+
+
+def one_format(layers: Sequence[nn.Linear], head: nn.Linear) -> bool:
+    """Whether the kernels take these weights: one format in all layers."""
+    found = [Matrix.of(layer) for layer in layers]
+    formats = {None if each is None else each.format for each in found}
+    return len(formats) == 1 and None not in formats and Matrix.of(head) is not None
