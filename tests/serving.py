@@ -24,6 +24,7 @@ class Running:
     """A server in a thread."""
 
     def __init__(self, app: Any):
+        self.app = app
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

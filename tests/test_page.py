@@ -230,7 +230,7 @@ CONTRAST = """(() => {
 def test_a_server_with_a_key_asks_for_it(
     browser: Any, model: ChatterboxTurbo, folder: Path
 ) -> None:
-    running = Running(app_of(model, folder, api_key="secret"))
+    running = Running(app_of(model, folder, api_keys=("secret",)))
     context = browser.new_context(viewport=WIDE)
     try:
         page = context.new_page()

@@ -329,7 +329,7 @@ def test_a_clip_that_is_no_audio_is_refused(server: Running) -> None:
 
 def test_limits_keys_hosts_and_queue(model: ChatterboxTurbo, folder: Path) -> None:
     running = Running(
-        app_of(model, folder, api_key="secret", max_body=500, max_active=1, max_waiting=0)
+        app_of(model, folder, api_keys=("secret",), max_body=500, max_active=1, max_waiting=0)
     )
     url, key = f"{running.url}/v1/audio/speech", {"Authorization": "Bearer secret"}
     try:

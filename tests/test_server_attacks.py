@@ -44,7 +44,7 @@ def server(model: ChatterboxTurbo, place: Path) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def keyed(model: ChatterboxTurbo, place: Path) -> Iterator[Running]:
-    running = Running(app_of(model, place / "home" / "voices", api_key="secret"))
+    running = Running(app_of(model, place / "home" / "voices", api_keys=("secret",)))
     yield running
     running.stop()
 

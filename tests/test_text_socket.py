@@ -226,7 +226,7 @@ def test_a_full_server_says_so(server: Running, model: ChatterboxTurbo) -> None:
 
 
 def test_keys_hosts_and_origins(model: ChatterboxTurbo, folder: Path) -> None:
-    running = Running(app_of(model, folder, api_key="secret"))
+    running = Running(app_of(model, folder, api_keys=("secret",)))
     right = {"Authorization": "Bearer secret"}
     try:
         for headers in ({}, {"Authorization": "Bearer wrong"}):

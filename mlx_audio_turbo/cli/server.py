@@ -7,14 +7,18 @@ import asyncio
 import importlib.util
 import ipaddress
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import ExtraError, OptionError
 from .ending import run_here
 from .options import Parser, underscored
 from .terminal import Terminal
 
+SHARE = 12
+"""Requests of one of several keys at a time: less than all places, so that others find some."""
 _PACKAGES = ("starlette", "uvicorn", "multipart", "prometheus_client", "websockets")
 
 
@@ -34,8 +38,21 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--port", type=int, default=8000, help="port (default: %(default)s)")
     out.add_argument(
         "--api_key",
+        action="append",
+        default=[],
         metavar="KEY",
-        help="what clients must send as a bearer token (or MLX_AUDIO_TURBO_API_KEY)",
+        help="what clients must send as a bearer token; may be given again, for several clients "
+        "(or MLX_AUDIO_TURBO_API_KEY, with commas between)",
+    )
+    out.add_argument(
+        "--api_key_file", metavar="FILE", help="a file of further keys, one a line; # for remarks"
+    )
+    out.add_argument(
+        "--max_per_client",
+        type=int,
+        metavar="N",
+        help="requests of one key at a time, without keys of one address "
+        f"(default: {SHARE} where there are several keys, otherwise no limit)",
     )
     out.add_argument(
         "--open",
@@ -86,8 +103,10 @@ def _serve(args: argparse.Namespace) -> None:
         raise ExtraError(
             f"the server needs {missing[0]}; install it with: pip install 'mlx-audio-turbo[server]'"
         )
-    key = args.api_key or os.environ.get("MLX_AUDIO_TURBO_API_KEY") or None
-    if not _is_loopback(args.host) and key is None and not args.open:
+    keys = _keys(args)
+    if args.max_per_client is not None and args.max_per_client < 1:
+        raise OptionError(f"--max_per_client is {args.max_per_client}; give 1 or more")
+    if not _is_loopback(args.host) and not keys and not args.open:
         raise OptionError(
             f"--host {args.host} is open to other machines; give --api_key, or --open for no key"
         )
@@ -105,7 +124,8 @@ def _serve(args: argparse.Namespace) -> None:
     own = f"[{args.host}]" if ":" in args.host else args.host
     hosts = ("127.0.0.1", "localhost", "[::1]", own, *args.allow_host)
     settings = ServerSettings(
-        api_key=key,
+        api_keys=keys,
+        max_per_client=args.max_per_client or (SHARE if len(keys) > 1 else None),
         hosts=("*",) if args.host in ("0.0.0.0", "::") and not args.allow_host else hosts,
         origins=tuple(args.allow_origin),
         prefix=args.prefix.rstrip("/"),
@@ -119,6 +139,29 @@ def _serve(args: argparse.Namespace) -> None:
     level = "info" if args.verbose else "warning"
     config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
     uvicorn.Server(config).run()
+
+
+def _keys(args: argparse.Namespace) -> tuple[str, ...]:
+    """The keys of the options, of their file and of the environment.
+
+    Raises:
+        OptionError: a key cannot stand in a header, or the file has none.
+        OSError: the file cannot be read.
+    """
+    keys: list[str] = [*args.api_key]
+    if args.api_key_file is not None:
+        lines = Path(args.api_key_file).read_text("utf-8", errors="replace").splitlines()
+        found = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
+        if not found:
+            raise OptionError("--api_key_file has no key; write one a line")
+        keys += found
+    if not keys:
+        given = os.environ.get("MLX_AUDIO_TURBO_API_KEY", "").split(",")
+        keys = [key.strip() for key in given if key.strip()]
+    for number, key in enumerate(keys, 1):
+        if not re.fullmatch(r"[!-~]+", key):
+            raise OptionError(f"API key {number} has other than visible ASCII characters")
+    return tuple(dict.fromkeys(keys))
 
 
 def _check_wyoming(args: argparse.Namespace) -> None:

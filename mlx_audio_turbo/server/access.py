@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Collection, Coroutine
@@ -33,8 +34,8 @@ _JSON = re.compile(
 
 def check_key(
     request: HTTPConnection, settings: ServerSettings, *, beside: str | None = None
-) -> None:
-    """Compare the key of a request in constant time.
+) -> str:
+    """Compare the key of a request in constant time; gives the client whose requests are counted.
 
     Args:
         beside: a key that came otherwise than in the header.
@@ -42,18 +43,30 @@ def check_key(
     Raises:
         RequestError: a key is asked for, and the request has another or none.
     """
-    if settings.api_key is None:
-        return
+    if not settings.api_keys:
+        return client_of_address(request.client.host if request.client else "")
     kind, _, given = request.headers.get("authorization", "").partition(" ")
     if beside is not None:
         kind, given = "bearer", beside
-    right = hmac.compare_digest(given.encode(), settings.api_key.encode())
-    if kind.lower() != "bearer" or not right:
+    right = [hmac.compare_digest(given.encode(), key.encode()) for key in settings.api_keys]
+    if kind.lower() != "bearer" or not any(right):
         raise RequestError(
             *(401, "invalid_api_key"),
             "the API key is missing or wrong; send it as 'Authorization: Bearer KEY'",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    return f"key {right.index(True)}"
+
+
+def client_of_address(host: str) -> str:
+    """The client behind an address: one of IPv6 has a network of 64 bits to itself."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4 or address.ipv4_mapped is not None:
+        return str(address)
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 async def read_json(request: Request, settings: ServerSettings) -> bytes:

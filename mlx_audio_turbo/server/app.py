@@ -30,6 +30,7 @@ from . import access, answers, errors, metrics
 from .admission import Admission
 from .errors import RequestError
 from .forms import read_form
+from .guard import Clients, Guarded
 from .pool import ModelPool
 from .settings import ServerSettings
 from .speaking import Speaking
@@ -44,6 +45,7 @@ class Server:
     def __init__(self, pool: ModelPool, library: VoiceLibrary, settings: ServerSettings):
         self.pool, self.library, self.settings = pool, library, settings
         self.admission = Admission(settings.max_active, settings.max_waiting)
+        self.clients = Clients(settings.max_per_client)
         self.metrics = metrics.Metrics(self.admission, pool)
         self.speaking = Speaking(pool, library, settings, self.admission, self.metrics)
 
@@ -72,7 +74,7 @@ class Server:
     async def text_socket(self, socket: WebSocket) -> None:
         """The WebSocket ``/v1/audio/speech/stream``."""
         self.metrics.request("/audio/speech/stream")
-        await TextSocket(socket, self.speaking, self.settings).run()
+        await TextSocket(socket, self.speaking, self.settings, self.clients).run()
 
     async def captions(self, request: Request) -> Response:
         """``POST /v1/audio/captions``: the segments of a text with their times."""
@@ -181,13 +183,13 @@ def create_app(
     )
     server = Server(pool, library or VoiceLibrary(), settings)
 
-    def guarded(path: str, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        async def handle(request: Request) -> Response:
-            access.check_key(request, settings)
-            server.metrics.request(path)
-            return await handler(request)
-
-        return handle
+    def guarded(path: str, handler: Callable[[Request], Any]) -> Guarded:
+        return Guarded(
+            *(path, handler),
+            settings=settings,
+            clients=server.clients,
+            metrics=server.metrics,
+        )
 
     api = [
         ("/audio/speech", server.speech, ["POST"]),
@@ -210,7 +212,7 @@ def create_app(
     routes += [
         Route("/health", server.health),
         Route("/ready", server.ready),
-        Route("/metrics", guarded("/metrics", server.show_metrics)),
+        Route("/metrics", guarded("/metrics", server.show_metrics), methods=["GET"]),
         Route("/", server.page),
     ]
     middleware = [
@@ -240,7 +242,7 @@ def create_app(
 
                 await pool.get(None)  # a client describes what it finds, and waits seconds for it
                 await stack.enter_async_context(
-                    wyoming_port(server.speaking, settings, *settings.wyoming)
+                    wyoming_port(server.speaking, settings, server.clients, *settings.wyoming)
                 )
             yield
         server.admission.draining = True

@@ -17,7 +17,7 @@ OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 class ServerSettings:
     """Limits and access.
 
-    api_key: what clients send as ``Authorization: Bearer``; None asks for none.
+    api_keys: clients send one of them as ``Authorization: Bearer``, where there are any.
     hosts: values of the ``Host`` header that are answered, against DNS rebinding.
     origins: web pages of other origins that may call the server; none by default.
     prefix: a path before every route, for a reverse proxy.
@@ -27,6 +27,7 @@ class ServerSettings:
     max_body: bytes of an upload; max_json: of any other request; max_text: characters of a text.
     max_clip_seconds: of a clip that makes a voice; max_source_seconds: of what is converted.
     max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
+    max_per_client: requests at a time of one key, without keys of one address; None for no limit.
     header_seconds, body_seconds: in which the head and the body of a request must arrive.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
     text_seconds: in which the next piece of a text that is being written must arrive.
@@ -34,7 +35,7 @@ class ServerSettings:
     idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
     """
 
-    api_key: str | None = None
+    api_keys: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     origins: tuple[str, ...] = ()
     prefix: str = ""
@@ -48,6 +49,7 @@ class ServerSettings:
     max_source_seconds: float = 600.0
     max_active: int = 16
     max_waiting: int = 32
+    max_per_client: int | None = None
     header_seconds: float = 30.0
     body_seconds: float = 30.0
     stalled_seconds: float = 120.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..errors import TurboError
 from . import access, answers, errors
 from .audio_stream import audio_stream
 from .errors import RequestError
+from .guard import Clients
 from .settings import ServerSettings
 from .speaking import Speaking, next_chunk
 from .speech_request import SpeechRequest, check_text, parse_json, parse_session
@@ -40,8 +41,15 @@ _HEAD = 100
 class TextSocket:
     """One connection."""
 
-    def __init__(self, socket: WebSocket, speaking: Speaking, settings: ServerSettings):
-        self._socket, self._speaking, self._settings = socket, speaking, settings
+    def __init__(
+        self,
+        socket: WebSocket,
+        speaking: Speaking,
+        settings: ServerSettings,
+        clients: Clients,
+    ):
+        self._socket, self._speaking = socket, speaking
+        self._settings, self._clients = settings, clients
         self._text: SimpleQueue[str | None] = SimpleQueue()
         self._characters, self._head, self._done = 0, "", False
 
@@ -49,12 +57,17 @@ class TextSocket:
         """Answer the client until the text is spoken, or either side gives up."""
         offered: list[str] = self._socket.scope.get("subprotocols", [])
         key = next((each.removeprefix(_KEY) for each in offered if each.startswith(_KEY)), None)
-        try:
-            access.check_key(self._socket, self._settings, beside=key)
-        except RequestError as error:
-            await self._deny(error)
-            return
-        await self._socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+        with ExitStack() as counted:
+            try:
+                client = access.check_key(self._socket, self._settings, beside=key)
+                counted.enter_context(self._clients.one_more(client))
+            except RequestError as error:
+                await self._deny(error)
+                return
+            await self._socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+            await self._answer()
+
+    async def _answer(self) -> None:
         try:
             spec = await self._session()
             await _until_first(self._read(), self._speak(spec))

@@ -32,7 +32,9 @@ from ..audio.files import to_int16
 from ..config import SAMPLE_RATE
 from ..errors import TurboError
 from . import errors
+from .access import client_of_address
 from .errors import RequestError
+from .guard import Clients
 from .settings import ServerSettings
 from .speaking import Speaking, next_chunk
 from .speech_request import check_text, parse_session
@@ -42,13 +44,14 @@ _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
 @asynccontextmanager
 async def wyoming_port(
-    speaking: Speaking, settings: ServerSettings, host: str, port: int
+    speaking: Speaking, settings: ServerSettings, clients: Clients, host: str, port: int
 ) -> AsyncIterator[None]:
     """Listen for the time of the block."""
     tasks: set[asyncio.Task[None]] = set()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(Connection(reader, writer, speaking, settings).run())
+        connection = Connection(reader, writer, speaking, settings, clients)
+        task = asyncio.ensure_future(connection.run())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -86,7 +89,10 @@ class Connection:
         writer: asyncio.StreamWriter,
         speaking: Speaking,
         settings: ServerSettings,
+        clients: Clients,
     ):
+        self._clients = clients
+        self._client = client_of_address((writer.get_extra_info("peername") or ("",))[0])
         self._reader: Any = _Bounded(reader, settings.max_json)
         self._writer, self._speaking, self._settings = writer, speaking, settings
         self._work: asyncio.Task[None] | None = None
@@ -190,6 +196,7 @@ class Connection:
         spec, samples = parse_session(values), 0
         self._speaking.metrics.request("wyoming")
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._clients.one_more(self._client))
             chunks = await self._speaking.chunks(spec, stack, text)
             await self._send(AudioStart(**_FORMAT))
             while (chunk := await next_chunk(chunks)) is not None:
