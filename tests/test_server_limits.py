@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from mlx_audio_turbo import ChatterboxTurbo, OptionError, Voice, VoiceLibrary
 from mlx_audio_turbo.cli import server as command
+from mlx_audio_turbo.errors import NotFiniteError
 from mlx_audio_turbo.server.access import client_of_address
 
 from .serving import Running, app_of
@@ -135,3 +137,104 @@ def test_keys_come_from_options_a_file_and_the_environment(
             command._keys(arguments(*wrong))
     with pytest.raises(OptionError, match="give 1 or more"):
         command._serve(arguments("--max_per_client", "0"))
+
+
+def idle(model: ChatterboxTurbo) -> bool:
+    """Whether nothing is spoken any more, after two seconds at the latest."""
+    scheduler, deadline = model._speaking._scheduler, time.monotonic() + 2
+    while scheduler._sessions and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not scheduler._sessions
+
+
+@pytest.fixture(scope="module")
+def brief(model: ChatterboxTurbo, folder: Path) -> Iterator[Running]:
+    with running(model, folder, request_seconds=1.5) as server:
+        yield server
+
+
+def test_a_request_has_so_much_time(brief: Running, model: ChatterboxTurbo) -> None:
+    assert speak(brief).status_code == 200
+    late = httpx.post(f"{brief.url}/v1/audio/captions", json={**LONG, "response_format": "json"})
+    assert (late.status_code, late.json()["error"]["code"]) == (408, "request_timeout")
+    assert late.headers["x-should-retry"] == "false"
+    assert idle(model)
+
+
+def test_audio_that_takes_too_long_breaks_the_connection(
+    brief: Running, model: ChatterboxTurbo
+) -> None:
+    heard = 0
+    with pytest.raises(httpx.RemoteProtocolError), listening(brief) as parts:
+        for part in parts:
+            heard += len(part)
+    assert heard and idle(model)
+    assert not brief.app.state.server.admission.active
+
+
+def test_events_that_take_too_long_end_with_an_error(
+    brief: Running, model: ChatterboxTurbo
+) -> None:
+    with listening(brief, stream_format="sse") as parts:
+        events = b"".join(parts).strip().split(b"\n\n")
+    last = json.loads(events[-1].removeprefix(b"data: "))
+    assert last["type"] == "error" and last["error"]["code"] == "request_timeout"
+    assert b"speech.audio.done" not in events[-2]
+    assert idle(model)
+
+
+def test_a_socket_has_so_much_time(brief: Running, model: ChatterboxTurbo) -> None:
+    url = brief.url.replace("http", "ws") + "/v1/audio/speech/stream"
+    for text in ("", "One more sentence is said here.\n\n" * 200):
+        with connect(url) as socket:
+            if text:
+                socket.send(json.dumps({"type": "input.text", "text": text}))
+            found = []
+            with pytest.raises(ConnectionClosedError):
+                while True:
+                    found.append(json.loads(socket.recv(20)))
+            assert socket.close_code == 1008
+        assert found[-1]["error"]["code"] == "request_timeout"
+        assert idle(model)
+
+
+def test_a_request_waits_so_long_for_a_place(model: ChatterboxTurbo, folder: Path) -> None:
+    with running(model, folder, max_active=1, queue_seconds=0.3) as server:
+        with listening(server):
+            started = time.monotonic()
+            refused = speak(server)
+            assert time.monotonic() - started >= 0.3
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "queue_timeout")
+            assert refused.headers["retry-after"] == "5"
+            assert server.app.state.server.admission.waiting == 0
+        assert freed(server)
+
+
+def test_what_fails_after_the_first_audio_is_told(
+    model: ChatterboxTurbo, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain: Any = ChatterboxTurbo.stream
+
+    class Failing:
+        """A stream whose second chunk is an error."""
+
+        def __init__(self, chunks: Any):
+            self._chunks, self._taken = chunks, 0
+            self.close = chunks.close
+
+        def __next__(self) -> Any:
+            self._taken += 1
+            if self._taken > 1:
+                raise NotFiniteError("HiFT")
+            return next(self._chunks)
+
+    monkeypatch.setattr(
+        ChatterboxTurbo, "stream", lambda self, *given, **more: Failing(plain(self, *given, **more))
+    )
+    with running(model, folder) as server:
+        with listening(server, stream_format="sse") as parts:
+            last = b"".join(parts).strip().split(b"\n\n")[-1]
+        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "internal_error"
+        with pytest.raises(httpx.RemoteProtocolError), listening(server) as parts:
+            b"".join(parts)
+    assert idle(model)

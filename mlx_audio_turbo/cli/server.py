@@ -65,6 +65,20 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--allow_origin", action="append", default=[], metavar="URL", help="a page that may call it"
     )
+    out.add_argument(
+        "--request_seconds",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="from a request to its last byte; then it is broken off (default: %(default)g)",
+    )
+    out.add_argument(
+        "--queue_seconds",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="that a request waits for a place; then it is refused (default: %(default)g)",
+    )
     out.add_argument("--prefix", default="", metavar="PATH", help="a path before every route")
     out.add_argument("--voice", metavar="NAME", help="the voice where a client names none")
     out.add_argument(
@@ -106,6 +120,9 @@ def _serve(args: argparse.Namespace) -> None:
     keys = _keys(args)
     if args.max_per_client is not None and args.max_per_client < 1:
         raise OptionError(f"--max_per_client is {args.max_per_client}; give 1 or more")
+    for name in ("request_seconds", "queue_seconds"):
+        if not 0 < (value := getattr(args, name)) < float("inf"):
+            raise OptionError(f"--{name} is {value:g}; give a number above 0")
     if not _is_loopback(args.host) and not keys and not args.open:
         raise OptionError(
             f"--host {args.host} is open to other machines; give --api_key, or --open for no key"
@@ -125,6 +142,8 @@ def _serve(args: argparse.Namespace) -> None:
     hosts = ("127.0.0.1", "localhost", "[::1]", own, *args.allow_host)
     settings = ServerSettings(
         api_keys=keys,
+        queue_seconds=args.queue_seconds,
+        request_seconds=args.request_seconds,
         max_per_client=args.max_per_client or (SHARE if len(keys) > 1 else None),
         hosts=("*",) if args.host in ("0.0.0.0", "::") and not args.allow_host else hosts,
         origins=tuple(args.allow_origin),

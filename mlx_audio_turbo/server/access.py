@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
-from anyio import fail_after
+from anyio import CancelScope, fail_after
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse
@@ -142,7 +142,8 @@ async def while_listening(request: Request, work: Callable[[], Coroutine[Any, An
     finally:
         for task in (working, leaving):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        with CancelScope(shield=True):  # a request whose time is over would not wait
+            await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 class Gate:

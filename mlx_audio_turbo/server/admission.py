@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import fail_after
+
 from .errors import RequestError
 
 
@@ -14,11 +16,12 @@ class Admission:
 
     Args:
         active: places; waiting: requests that may wait for one.
+        seconds: that a request waits.
     """
 
-    def __init__(self, active: int, waiting: int):
+    def __init__(self, active: int, waiting: int, seconds: float):
         self._places = asyncio.Semaphore(active)
-        self._limit = waiting
+        self._limit, self._seconds = waiting, seconds
         self.active = self.waiting = 0
         self.draining = False
 
@@ -27,7 +30,7 @@ class Admission:
         """A place for the time of the block.
 
         Raises:
-            RequestError: the queue is full, or the server is shutting down.
+            RequestError: the queue is full or too slow, or the server is shutting down.
         """
         if self.draining:
             raise RequestError(503, "shutting_down", "the server is shutting down; try another one")
@@ -39,7 +42,14 @@ class Admission:
             )
         self.waiting += 1
         try:
-            await self._places.acquire()
+            with fail_after(self._seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            raise RequestError(
+                *(503, "queue_timeout"),
+                f"no place became free in {self._seconds:g} s; try again later",
+                headers={"Retry-After": "5"},
+            ) from None
         finally:
             self.waiting -= 1
         self.active += 1

@@ -44,7 +44,9 @@ class Server:
 
     def __init__(self, pool: ModelPool, library: VoiceLibrary, settings: ServerSettings):
         self.pool, self.library, self.settings = pool, library, settings
-        self.admission = Admission(settings.max_active, settings.max_waiting)
+        self.admission = Admission(
+            settings.max_active, settings.max_waiting, settings.queue_seconds
+        )
         self.clients = Clients(settings.max_per_client)
         self.metrics = metrics.Metrics(self.admission, pool)
         self.speaking = Speaking(pool, library, settings, self.admission, self.metrics)

@@ -48,6 +48,15 @@ class RequestError(Exception):
         self.headers = dict(headers or {})
 
 
+def timed_out(seconds: float) -> RequestError:
+    """The refusal of a request that takes over ``seconds``."""
+    return RequestError(
+        *(408, "request_timeout"),
+        f"the request took over {seconds:g} s; send a shorter text, or read faster",
+        headers={"x-should-retry": "false"},  # OpenAI's client would send the same again
+    )
+
+
 def body(code: str, message: str, *, status: int, param: str | None = None) -> dict[str, object]:
     """The JSON of an error."""
     kind = "invalid_request_error" if status < 500 else "server_error"

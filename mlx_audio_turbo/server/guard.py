@@ -1,19 +1,25 @@
-"""A route behind its guards: the key, and the requests that its client has at work already."""
+"""A route behind its guards: the key, the requests that its client has at work, and the time."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
+from anyio import move_on_after
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from . import access
+from ..errors import TurboError
+from . import access, answers, errors
 from .errors import RequestError
 from .metrics import Metrics
 from .settings import ServerSettings
+
+log = logging.getLogger("mlx_audio_turbo")
 
 
 class Clients:
@@ -70,5 +76,46 @@ class Guarded:
         self._metrics.request(self._path)
         works = request.method == "POST"
         with self._clients.one_more(client) if works else nullcontext():
-            response = await self._handler(request)
-            await response(scope, receive, send)
+            await self._answer(request, send)
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        """Send the answer in the time that a request has.
+
+        What fails once the answer has begun is told where the answer is events. Otherwise the
+        connection breaks, so that nobody takes a part of the audio for the whole.
+
+        Raises:
+            RequestError: the request fails before its answer has begun.
+            TurboError: likewise.
+        """
+        begun: Message | None = None
+        failure: RequestError | None = None
+
+        async def note(message: Message) -> None:
+            nonlocal begun
+            begun = begun or message
+            await send(message)
+
+        seconds = self._settings.request_seconds
+        try:
+            with move_on_after(seconds) as limit:
+                response = await self._handler(request)
+                await response(request.scope, request.receive, note)
+            if limit.cancelled_caught:
+                raise errors.timed_out(seconds)
+        except (RequestError, TurboError) as error:
+            if begun is None:
+                raise
+            failure = error if isinstance(error, RequestError) else errors.refused(error)
+            log.warning("an answer of %s is broken off: %s", self._path, error)
+        if failure is not None and begun is not None:
+            kind = Headers(raw=begun["headers"]).get("content-type", "")
+            if kind.startswith("text/event-stream"):
+                with move_on_after(1):
+                    await send({"type": "http.response.body", "body": _event(failure)})
+
+
+def _event(error: RequestError) -> bytes:
+    """The last event of an answer that fails."""
+    content = errors.body(error.code, error.message, status=error.status, param=error.param)
+    return answers.sent({"type": "error", **content})

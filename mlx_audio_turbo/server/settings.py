@@ -29,6 +29,8 @@ class ServerSettings:
     max_active: requests that are spoken at a time; max_waiting: requests that wait for a place.
     max_per_client: requests at a time of one key, without keys of one address; None for no limit.
     header_seconds, body_seconds: in which the head and the body of a request must arrive.
+    queue_seconds: that a request waits for a place.
+    request_seconds: that a request takes, from its head to its last byte.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
     text_seconds: in which the next piece of a text that is being written must arrive.
     wyoming: host and port for Home Assistant, without a key; None for no port.
@@ -52,6 +54,8 @@ class ServerSettings:
     max_per_client: int | None = None
     header_seconds: float = 30.0
     body_seconds: float = 30.0
+    queue_seconds: float = 120.0
+    request_seconds: float = 3600.0
     stalled_seconds: float = 120.0
     text_seconds: float = 300.0
     wyoming: tuple[str, int] | None = None

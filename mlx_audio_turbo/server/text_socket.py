@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, ExitStack
 from queue import SimpleQueue
 from typing import Any
 
-from anyio import fail_after, move_on_after, to_thread
+from anyio import CancelScope, fail_after, move_on_after, to_thread
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -68,9 +68,13 @@ class TextSocket:
             await self._answer()
 
     async def _answer(self) -> None:
+        seconds = self._settings.request_seconds
         try:
-            spec = await self._session()
-            await _until_first(self._read(), self._speak(spec))
+            with move_on_after(seconds) as limit:
+                spec = await self._session()
+                await _until_first(self._read(), self._speak(spec))
+            if limit.cancelled_caught:
+                raise errors.timed_out(seconds)
             await self._socket.close(1000)
         except WebSocketDisconnect:
             return
@@ -195,4 +199,5 @@ async def _until_first(*works: Coroutine[Any, Any, None]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        with CancelScope(shield=True):  # a connection whose time is over would not wait
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import Any
 
-from anyio import fail_after
+from anyio import fail_after, move_on_after
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
@@ -193,16 +193,19 @@ class Connection:
         self._work = asyncio.ensure_future(self._speak(text, values, streamed))
 
     async def _speak(self, text: Iterable[str], values: Mapping[str, Any], streamed: bool) -> None:
-        spec, samples = parse_session(values), 0
+        spec, samples, seconds = parse_session(values), 0, self._settings.request_seconds
         self._speaking.metrics.request("wyoming")
-        async with AsyncExitStack() as stack:
-            stack.enter_context(self._clients.one_more(self._client))
-            chunks = await self._speaking.chunks(spec, stack, text)
-            await self._send(AudioStart(**_FORMAT))
-            while (chunk := await next_chunk(chunks)) is not None:
-                samples += len(chunk.audio)
-                audio = to_int16(chunk.audio).astype("<i2").tobytes()
-                await self._send(AudioChunk(**_FORMAT, audio=audio))
+        with move_on_after(seconds) as limit:
+            async with AsyncExitStack() as stack:
+                stack.enter_context(self._clients.one_more(self._client))
+                chunks = await self._speaking.chunks(spec, stack, text)
+                await self._send(AudioStart(**_FORMAT))
+                while (chunk := await next_chunk(chunks)) is not None:
+                    samples += len(chunk.audio)
+                    audio = to_int16(chunk.audio).astype("<i2").tobytes()
+                    await self._send(AudioChunk(**_FORMAT, audio=audio))
+        if limit.cancelled_caught:
+            raise errors.timed_out(seconds)
         self._speaking.metrics.spoken(samples / SAMPLE_RATE)
         await self._send(AudioStop())
         if streamed:
