@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 
 from mlx_audio_turbo import ChatterboxTurbo, VoiceLibrary
 from mlx_audio_turbo.server.app import create_app
-from mlx_audio_turbo.server.connection import uvicorn_config
+from mlx_audio_turbo.server.connection import SpeechServer, uvicorn_config
 from mlx_audio_turbo.server.pool import ModelPool
 from mlx_audio_turbo.server.settings import ServerSettings
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class Running:
@@ -25,21 +30,27 @@ class Running:
 
     def __init__(self, app: Any):
         self.app = app
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         config = uvicorn_config(app, host="127.0.0.1", port=port, log_level="warning")
-        self._server = uvicorn.Server(config)
+        self._server = SpeechServer(config, app.state.server.draining)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         deadline = time.monotonic() + 20
         while not self._server.started and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def stop(self) -> None:
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def begin_to_end(self) -> None:
+        """What SIGTERM does."""
         self._server.should_exit = True
+
+    def stop(self) -> None:
+        self.begin_to_end()
         self._thread.join(20)
 
 

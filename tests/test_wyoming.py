@@ -18,7 +18,7 @@ from mlx_audio_turbo import ChatterboxTurbo, OptionError, Voice, VoiceLibrary
 from mlx_audio_turbo.audio.files import to_int16
 from mlx_audio_turbo.cli import server as command
 
-from .serving import Running, app_of
+from .serving import Running, app_of, free_port
 
 pytest.importorskip("wyoming")
 
@@ -45,12 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, voice: Voice) -> Path:
     folder = tmp_path_factory.mktemp("voices")
     VoiceLibrary(folder).add("anna", voice)
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

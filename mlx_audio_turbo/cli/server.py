@@ -131,11 +131,9 @@ def _serve(args: argparse.Namespace) -> None:
         raise OptionError(f"--port is {args.port}; give 0 to 65535")
     if args.wyoming is not None:
         _check_wyoming(args)
-    import uvicorn
-
     from ..loading.catalog import DEFAULT_MODEL
     from ..server.app import create_app
-    from ..server.connection import uvicorn_config
+    from ..server.connection import SpeechServer, uvicorn_config
     from ..server.settings import ServerSettings
 
     own = f"[{args.host}]" if ":" in args.host else args.host
@@ -157,7 +155,7 @@ def _serve(args: argparse.Namespace) -> None:
         asyncio.run(app.state.server.pool.get(None))
     level = "info" if args.verbose else "warning"
     config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
-    uvicorn.Server(config).run()
+    SpeechServer(config, app.state.server.draining).run()
 
 
 def _keys(args: argparse.Namespace) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 from anyio import fail_after
 
+from . import errors
+from .draining import Draining
 from .errors import RequestError
 
 
@@ -17,13 +19,13 @@ class Admission:
     Args:
         active: places; waiting: requests that may wait for one.
         seconds: that a request waits.
+        draining: once it has begun, no request is taken.
     """
 
-    def __init__(self, active: int, waiting: int, seconds: float):
+    def __init__(self, active: int, waiting: int, seconds: float, draining: Draining):
         self._places = asyncio.Semaphore(active)
-        self._limit, self._seconds = waiting, seconds
+        self._limit, self._seconds, self._draining = waiting, seconds, draining
         self.active = self.waiting = 0
-        self.draining = False
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -32,8 +34,8 @@ class Admission:
         Raises:
             RequestError: the queue is full or too slow, or the server is shutting down.
         """
-        if self.draining:
-            raise RequestError(503, "shutting_down", "the server is shutting down; try another one")
+        if self._draining.begun.is_set():
+            raise errors.shutting_down()
         if self._places.locked() and self.waiting >= self._limit:
             raise RequestError(
                 *(429, "rate_limit_exceeded"),

@@ -28,6 +28,7 @@ from ..options import RUN_OPTIONS, definitions
 from ..voice_library import VoiceLibrary
 from . import access, answers, errors, metrics
 from .admission import Admission
+from .draining import Draining
 from .errors import RequestError
 from .forms import read_form
 from .guard import Clients, Guarded
@@ -44,8 +45,10 @@ class Server:
 
     def __init__(self, pool: ModelPool, library: VoiceLibrary, settings: ServerSettings):
         self.pool, self.library, self.settings = pool, library, settings
+        self.draining = Draining()
         self.admission = Admission(
-            settings.max_active, settings.max_waiting, settings.queue_seconds
+            *(settings.max_active, settings.max_waiting, settings.queue_seconds),
+            draining=self.draining,
         )
         self.clients = Clients(settings.max_per_client)
         self.metrics = metrics.Metrics(self.admission, pool)
@@ -76,7 +79,9 @@ class Server:
     async def text_socket(self, socket: WebSocket) -> None:
         """The WebSocket ``/v1/audio/speech/stream``."""
         self.metrics.request("/audio/speech/stream")
-        await TextSocket(socket, self.speaking, self.settings, self.clients).run()
+        with self.draining.connection():
+            guards = self.clients, self.draining
+            await TextSocket(socket, self.speaking, self.settings, *guards).run()
 
     async def captions(self, request: Request) -> Response:
         """``POST /v1/audio/captions``: the segments of a text with their times."""
@@ -152,7 +157,7 @@ class Server:
 
     async def ready(self, request: Request) -> Response:
         """``GET /ready``: the default model is in memory, and requests are taken."""
-        ready = self.pool.names[0] in self.pool.loaded and not self.admission.draining
+        ready = self.pool.names[0] in self.pool.loaded and not self.draining.begun.is_set()
         return JSONResponse({"ready": ready, "loaded": self.pool.loaded}, 200 if ready else 503)
 
     async def show_metrics(self, request: Request) -> Response:
@@ -244,10 +249,16 @@ def create_app(
 
                 await pool.get(None)  # a client describes what it finds, and waits seconds for it
                 await stack.enter_async_context(
-                    wyoming_port(server.speaking, settings, server.clients, *settings.wyoming)
+                    wyoming_port(
+                        *settings.wyoming,
+                        speaking=server.speaking,
+                        settings=settings,
+                        clients=server.clients,
+                        draining=server.draining,
+                    )
                 )
             yield
-        server.admission.draining = True
+            server.draining.begin()
         if unload is not None:
             unload.cancel()
             with suppress(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import h11
 import uvicorn
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from . import errors
+from .draining import GRACE, Draining
 from .settings import ServerSettings
 
 
@@ -29,8 +31,30 @@ def uvicorn_config(app: Starlette, *, host: str, port: int, log_level: str) -> u
         http=Limited,
         ws_max_size=settings.max_json,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=round(GRACE),
     )
+
+
+class SpeechServer(uvicorn.Server):
+    """uvicorn, which lets WebSockets and Home Assistant hear the rest before it closes them.
+
+    Args:
+        config: of :func:`uvicorn_config`.
+        draining: that of the application.
+    """
+
+    def __init__(self, config: uvicorn.Config, draining: Draining):
+        super().__init__(config)
+        self._draining = draining
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, within the time that listeners may hear the rest."""
+        for each in self.servers:
+            each.close()
+        self._draining.begin()
+        await self._draining.over(lambda: self.force_exit)
+        self.config.timeout_graceful_shutdown = max(1, round(self._draining.seconds))
+        await super().shutdown(sockets)
 
 
 class Connection(H11Protocol):

@@ -48,6 +48,11 @@ class RequestError(Exception):
         self.headers = dict(headers or {})
 
 
+def shutting_down() -> RequestError:
+    """The refusal of what is new while the server ends."""
+    return RequestError(503, "shutting_down", "the server is shutting down; try another one")
+
+
 def timed_out(seconds: float) -> RequestError:
     """The refusal of a request that takes over ``seconds``."""
     return RequestError(

@@ -3,7 +3,8 @@
 The client sends ``session.update`` with the fields of a speech request, if it wants any, then
 ``input.text`` as often as it likes, and ``input.done``. A sentence is spoken as soon as it is
 whole. The answers are the events of ``stream_format: sse``, or binary frames where the session
-asks for ``stream_format: audio``; then ``speech.audio.done``, and the server closes.
+asks for ``stream_format: audio``; then ``speech.audio.done``, and the server closes. A server that
+ends speaks the text that it has, takes no more, and closes with :data:`GOING_AWAY`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..config import SAMPLE_RATE
-from ..errors import TurboError
+from ..errors import TextError, TurboError
 from . import access, answers, errors
 from .audio_stream import audio_stream
+from .draining import Draining
 from .errors import RequestError
 from .guard import Clients
 from .settings import ServerSettings
@@ -34,6 +36,8 @@ DEFAULTS: Mapping[str, str] = {"response_format": "pcm", "stream_format": "sse"}
 PROTOCOL = "realtime"
 """The subprotocol of OpenAI's sockets, which pages name to send their key beside it."""
 _KEY = "openai-insecure-api-key."
+GOING_AWAY = 1001
+"""The code of a connection that is closed before its text has ended, as the server ends."""
 _HEAD = 100
 """Characters in which a text shows that it is markup."""
 
@@ -47,11 +51,13 @@ class TextSocket:
         speaking: Speaking,
         settings: ServerSettings,
         clients: Clients,
+        draining: Draining,
     ):
         self._socket, self._speaking = socket, speaking
-        self._settings, self._clients = settings, clients
+        self._settings, self._clients, self._draining = settings, clients, draining
         self._text: SimpleQueue[str | None] = SimpleQueue()
         self._characters, self._head, self._done = 0, "", False
+        self._cut = False  # whether the end of the server ended the text
 
     async def run(self) -> None:
         """Answer the client until the text is spoken, or either side gives up."""
@@ -71,17 +77,32 @@ class TextSocket:
         seconds = self._settings.request_seconds
         try:
             with move_on_after(seconds) as limit:
-                spec = await self._session()
-                await _until_first(self._read(), self._speak(spec))
+                await _until_first(self._talk(), self._leave())
             if limit.cancelled_caught:
                 raise errors.timed_out(seconds)
-            await self._socket.close(1000)
+            await self._socket.close(GOING_AWAY if self._cut else 1000)
         except WebSocketDisconnect:
             return
         except RequestError as error:
             await self._fail(error)
         except TurboError as error:
             await self._fail(errors.refused(error))
+
+    async def _talk(self) -> None:
+        spec = await self._session()
+        try:
+            await _until_first(self._read(), self._speak(spec))
+        except TextError:
+            if not self._cut:  # else there was no word yet
+                raise
+
+    async def _leave(self) -> None:
+        """Once the server ends: end the text where it is. Returns where nobody waits for audio."""
+        await self._draining.begun.wait()
+        self._cut = not self._done
+        if self._characters:
+            self._text.put(None)
+            await asyncio.Event().wait()
 
     async def _session(self) -> SpeechRequest:
         """The settings. The first message that has none is the first of the text."""
@@ -102,7 +123,11 @@ class TextSocket:
     async def _read(self) -> None:
         """Take text; ends only with an error, such as that of a client who leaves."""
         while True:
-            self._take(await self._message())
+            message = await self._message()
+            if self._cut and message.get("type") == "input.text":
+                await self._refuse(errors.shutting_down())
+            else:
+                self._take(message)
 
     def _take(self, message: Mapping[str, Any]) -> None:
         kind = message.get("type")
@@ -176,14 +201,18 @@ class TextSocket:
         else:
             await self._socket.close(1008)
 
+    async def _refuse(self, error: RequestError) -> None:
+        """Say what is wrong."""
+        content = errors.body(error.code, error.message, status=error.status, param=error.param)
+        await self._send({"type": "error", **content})
+
     async def _fail(self, error: RequestError) -> None:
         """Say what is wrong and close. A listener who takes nothing is not waited for."""
-        content = errors.body(error.code, error.message, status=error.status, param=error.param)
         busy = error.status in (429, 503)
         code = 1013 if busy else 1008 if error.status < 500 else 1011
         with move_on_after(1):
             try:
-                await self._socket.send_text(json.dumps({"type": "error", **content}))
+                await self._refuse(error)
                 await self._socket.close(code, error.code)
             except WebSocketDisconnect:
                 return

@@ -33,6 +33,7 @@ from ..config import SAMPLE_RATE
 from ..errors import TurboError
 from . import errors
 from .access import client_of_address
+from .draining import Draining
 from .errors import RequestError
 from .guard import Clients
 from .settings import ServerSettings
@@ -44,21 +45,38 @@ _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
 @asynccontextmanager
 async def wyoming_port(
-    speaking: Speaking, settings: ServerSettings, clients: Clients, host: str, port: int
+    host: str,
+    port: int,
+    *,
+    speaking: Speaking,
+    settings: ServerSettings,
+    clients: Clients,
+    draining: Draining,
 ) -> AsyncIterator[None]:
-    """Listen for the time of the block."""
+    """Listen for the time of the block, at most until the server ends.
+
+    Speech that is under way at the end of the block is heard to its end.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(reader, writer, speaking, settings, clients)
-        task = asyncio.ensure_future(connection.run())
+        connection = Connection(reader, writer, speaking, settings, clients, draining)
+        full = len(tasks) >= settings.max_wyoming
+        task = asyncio.ensure_future(connection.refuse() if full else connection.run())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    async def stop() -> None:
+        await draining.begun.wait()
+        listening.close()
+
     listening = await asyncio.start_server(begin, host, port)
+    stopping = asyncio.ensure_future(stop())
     try:
         yield
+        await draining.over()
     finally:
+        stopping.cancel()
         listening.close()
         for task in tasks:
             task.cancel()
@@ -66,18 +84,26 @@ async def wyoming_port(
 
 
 class _Bounded:
-    """A reader of events whose announced lengths are not believed without a limit."""
+    """A reader of events.
 
-    def __init__(self, reader: asyncio.StreamReader, most: int):
-        self._reader, self._most = reader, most
+    Announced lengths are not believed without a limit, and what has begun must end in time.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, most: int, seconds: float):
+        self._reader, self._most, self._seconds = reader, most, seconds
 
     async def readline(self) -> bytes:
-        return await self._reader.readline()
+        first = await self._reader.read(1)
+        if first in (b"", b"\n"):
+            return first
+        with fail_after(self._seconds):
+            return first + await self._reader.readline()  # at most 64 kB
 
     async def readexactly(self, count: int) -> bytes:
         if not 0 <= count <= self._most:
             raise ValueError(f"an event has {count} bytes")
-        return await self._reader.readexactly(count)
+        with fail_after(self._seconds):
+            return await self._reader.readexactly(count)
 
 
 class Connection:
@@ -90,10 +116,11 @@ class Connection:
         speaking: Speaking,
         settings: ServerSettings,
         clients: Clients,
+        draining: Draining,
     ):
-        self._clients = clients
+        self._clients, self._draining = clients, draining
         self._client = client_of_address((writer.get_extra_info("peername") or ("",))[0])
-        self._reader: Any = _Bounded(reader, settings.max_json)
+        self._reader: Any = _Bounded(reader, settings.max_json, settings.body_seconds)
         self._writer, self._speaking, self._settings = writer, speaking, settings
         self._work: asyncio.Task[None] | None = None
         self._text: SimpleQueue[str | None] | None = None
@@ -102,8 +129,9 @@ class Connection:
     async def run(self) -> None:
         """Answer events until the client leaves or makes a mistake."""
         try:
-            while (event := await self._next()) is not None:
-                await self._answer(event)
+            with self._draining.connection():
+                while (event := await self._next()) is not None:
+                    await self._answer(event)
         except (RequestError, TurboError) as error:
             await self._fail(error)
         except (AttributeError, KeyError, TypeError):
@@ -117,23 +145,50 @@ class Connection:
                 await asyncio.gather(self._work, return_exceptions=True)
             self._writer.close()
 
+    async def refuse(self) -> None:
+        """Tell one client too many."""
+        refusal = RequestError(429, "rate_limit_exceeded", "there are too many connections")
+        await self._fail(refusal)
+        self._writer.close()
+
     async def _next(self) -> Event | None:
-        """The next event. A failure of the speech under way ends the wait for it."""
+        """The next event; None where none is to be waited for any more.
+
+        A failure of the speech under way ends the wait. Once the server ends, so does the text:
+        the speech is heard to its end, and nothing more is read.
+
+        Raises:
+            RequestError: the next piece of a text did not come in time, or the speech failed.
+        """
         reading = asyncio.ensure_future(self._read())
+        ending = asyncio.ensure_future(self._draining.begun.wait())
         try:
             while not reading.done():
+                if ending.done():
+                    self._end_text()
+                    await self._settle(wait=True)
+                    return None
                 works = [self._work] if self._work is not None else []
-                await asyncio.wait([reading, *works], return_when=asyncio.FIRST_COMPLETED)
+                waits = self._work is None or self._text is not None  # for the client
+                done, _ = await asyncio.wait(
+                    [reading, ending, *works],
+                    return_when=asyncio.FIRST_COMPLETED,
+                    timeout=self._settings.text_seconds if waits else None,
+                )
+                if not done and self._text is not None:
+                    raise RequestError(408, "text_too_slow", "the text did not come in time")
+                if not done:
+                    return None
                 await self._settle()
             return reading.result()
         finally:
             reading.cancel()
+            ending.cancel()
 
     async def _read(self) -> Event | None:
         try:
-            with fail_after(self._settings.text_seconds):
-                return await async_read_event(self._reader)
-        except (AttributeError, KeyError, TypeError, asyncio.IncompleteReadError):
+            return await async_read_event(self._reader)
+        except (AttributeError, KeyError, TypeError, ValueError, asyncio.IncompleteReadError):
             return None  # no event of this protocol
 
     async def _settle(self, *, wait: bool = False) -> None:
