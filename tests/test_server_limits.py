@@ -23,7 +23,7 @@ from mlx_audio_turbo.server.access import client_of_address
 from .serving import Running, app_of
 
 SHORT = {"input": "Hello there.", "seed": 3, "max_tokens": 8, "response_format": "pcm"}
-LONG = {**SHORT, "input": "One sentence, and one more. " * 60, "max_tokens": 200}
+LONG = {**SHORT, "input": "One sentence, and one more. " * 400, "max_tokens": 200}
 
 
 @pytest.fixture(scope="module")

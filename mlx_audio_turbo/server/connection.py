@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
+from typing import Any
 
 import h11
 import uvicorn
@@ -47,7 +47,7 @@ class SpeechServer(uvicorn.Server):
         super().__init__(config)
         self._draining = draining
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def shutdown(self, sockets: Any = None) -> None:
         """End, within the time that listeners may hear the rest."""
         for each in self.servers:
             each.close()
