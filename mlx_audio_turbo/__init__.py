@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .options import ChunkOptions, PauseOptions, TrimOptions, WatchdogOptions
     from .plotting import compare
     from .speech import AudioChunk, Speech
+    from .synthesis.pace import Pace
     from .synthesis.watchdog import Watchdog
     from .text.segments import Segment, split_text
     from .voice import Voice
@@ -66,6 +67,7 @@ _MODULES = {
     "speech": ("AudioChunk", "Speech"),
     "text.segments": ("Segment", "split_text"),
     "voice": ("Voice",),
+    "synthesis.pace": ("Pace",),
     "synthesis.watchdog": ("Watchdog",),
     "voice_library": ("SavedVoice", "VoiceLibrary"),
 }
@@ -82,6 +84,7 @@ __all__ = [
     "ExtraError",
     "ModelFolderError",
     "OptionError",
+    "Pace",
     "PauseOptions",
     "ProcessError",
     "SavedVoice",

@@ -133,6 +133,11 @@ def tts_parser() -> argparse.ArgumentParser:
         help="write audio while it is made; with - as TEXT, speak line by line",
     )
     where.add_argument(
+        "--steady",
+        action="store_true",
+        help="with --stream: measure this machine first, and start so late that no gap is heard",
+    )
+    where.add_argument(
         "--resume", action="store_true", help="continue a long text that was interrupted"
     )
     where.add_argument(

@@ -72,6 +72,8 @@ def check(args: argparse.Namespace) -> None:
             definition.check(getattr(args, name))
     given_options(args)
     check_exclusions(args)
+    if args.steady and not args.stream:
+        raise OptionError("--steady sets how a stream is cut; give --stream too")
 
 
 def check_exclusions(args: argparse.Namespace) -> None:

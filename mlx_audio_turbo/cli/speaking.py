@@ -22,7 +22,7 @@ from ..files.paths import user_path
 from ..loading import catalog
 from ..models.turbo import ChatterboxTurbo
 from ..ops import blas
-from ..options import SEGMENT_LIMIT
+from ..options import SEGMENT_LIMIT, ChunkOptions
 from ..speech import Speech
 from ..synthesis.tasks import segments_of
 from ..text.segments import Segment, split_text
@@ -94,6 +94,8 @@ class Run:
             else:
                 segments = segments_of(text, options["segment_limit"])
             options["voice"] = voice
+            if args.steady:
+                options["chunks"] = self._steady(model, voice)
             if lines:
                 audio = self._speak_lines(model, options)
             elif args.stream:
@@ -168,6 +170,18 @@ class Run:
         )
         self._summary.time({"voice": time.perf_counter() - started})
         return model, voice
+
+    def _steady(self, model: ChatterboxTurbo, voice: Voice) -> ChunkOptions:
+        """Chunks that play without a gap on this machine."""
+        started = time.perf_counter()
+        pace = model.measure_pace(voice)
+        chunks = pace.chunks()
+        self._summary.time({"measuring": time.perf_counter() - started})
+        self._terminal.note(
+            f"one second of speech takes {pace.real_time_factor:.2f} s here: chunks of "
+            f"{', '.join(map(str, chunks.sizes))} tokens"
+        )
+        return chunks
 
     def _speak_text(
         self,

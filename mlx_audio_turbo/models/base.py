@@ -15,14 +15,15 @@ from ..config import SPEECH_CODES, ModelConfig
 from ..errors import ModelFolderError, OptionError, VoiceError
 from ..loading import catalog
 from ..loading.folder import LoadedModel, load
-from ..options import check_range, resolve
+from ..options import RUN_OPTIONS, check_range, resolve
 from ..synthesis.engine import Engine, default_cache_limit
 from ..synthesis.noise import NoiseSource
+from ..synthesis.pace import Pace, measure_pace
 from ..synthesis.process import release_memory
 from ..synthesis.tasks import Work
 from ..synthesis.token_to_wav import TokenToWav
 from ..voice import Voice
-from .speaking import Speaking
+from .speaking import Speaking, speaking_options
 from .voice_input import check_voice, encode_clip
 
 
@@ -226,6 +227,21 @@ class Model(OpenedModel):
             return np.concatenate(list(renderer.push(spoken, final=True)))
 
         return self._engine.run(work)
+
+    def measure_pace(self, voice: Voice | None = None) -> Pace:
+        """Measure how fast the model speaks here, for ``stream(chunks=pace.chunks())``.
+
+        It takes a few seconds on a CPU, in which no other call goes on. How long the voice's
+        prompt is counts, the sound does not.
+
+        Raises:
+            VoiceError: no voice, or one of another kind of model.
+        """
+        checked, config = self._voice(voice), self.config
+        options = speaking_options(self._options(RUN_OPTIONS[type(self).__name__], {}))
+        return self._engine.run(
+            lambda: measure_pace(self._networks, checked, config.rendering, options)
+        )
 
     def _options(self, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         """All options of a call: given by the caller, else by the model, else by ``options``.

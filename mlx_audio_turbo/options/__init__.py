@@ -125,7 +125,7 @@ class ChunkOptions:
     window: past tokens that a chunk computes again as context; bounds the cost of a chunk.
     """
 
-    sizes: tuple[int, ...] = (10, 25, 50, 100)
+    sizes: tuple[int, ...] = (10, 30, 75, 150)
     window: int = 50
 
     def __post_init__(self) -> None:
