@@ -65,8 +65,9 @@ def url(tiny_folder: Path, voice: Voice, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def client(url: str) -> Any:
-    return openai.OpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0)
+def client(url: str) -> Iterator[Any]:
+    with openai.OpenAI(api_key="none", base_url=f"{url}/v1", max_retries=0) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
