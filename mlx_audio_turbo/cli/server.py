@@ -87,7 +87,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="PORT",
         help="serve Home Assistant's protocol Wyoming too, on this port (extra wyoming)",
     )
-    out.add_argument("--warm_up", action="store_true", help="load the first model at the start")
+    out.add_argument(
+        "--warm_up",
+        action="store_true",
+        help="load the first model at the start, and let it speak a word",
+    )
+    out.add_argument(
+        "--steady",
+        action="store_true",
+        help="measure each model first, and start streams so late that no gap is heard",
+    )
     out.add_argument(
         "--idle_unload",
         type=float,
@@ -149,10 +158,11 @@ def _serve(args: argparse.Namespace) -> None:
         default_voice=args.voice,
         wyoming=None if args.wyoming is None else (args.host, args.wyoming),
         idle_unload=args.idle_unload,
+        steady=args.steady,
     )
     app = create_app(args.model or [DEFAULT_MODEL], settings=settings)
     if args.warm_up:
-        asyncio.run(app.state.server.pool.get(None))
+        asyncio.run(app.state.server.speaking.warm_up())
     level = "info" if args.verbose else "warning"
     config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
     SpeechServer(config, app.state.server.draining).run()

@@ -33,6 +33,7 @@ class ServerSettings:
     request_seconds: that a request takes, from its head to its last byte.
     stalled_seconds: after which a listener who takes no more bytes is cut off.
     text_seconds: in which the next piece of a text that is being written must arrive.
+    steady: cut streams so that they play without a gap, by the speed of this machine.
     max_wyoming: connections for Home Assistant.
     wyoming: host and port for Home Assistant, without a key; None for no port.
     idle_unload: seconds without a request after which a model leaves the memory; 0 for never.
@@ -59,6 +60,7 @@ class ServerSettings:
     request_seconds: float = 3600.0
     stalled_seconds: float = 120.0
     text_seconds: float = 300.0
+    steady: bool = False
     max_wyoming: int = 32
     wyoming: tuple[str, int] | None = None
     idle_unload: float = 0.0

@@ -31,6 +31,7 @@ from .metrics import Metrics
 from .pool import ModelPool
 from .settings import OPENAI_VOICES, ServerSettings
 from .speech_request import SpeechRequest, model_options
+from .steady import SteadyChunks
 
 
 async def next_chunk(chunks: Any) -> AudioChunk | None:
@@ -64,6 +65,18 @@ class Speaking:
         self._pool, self._library, self._settings = pool, library, settings
         self._admission, self.metrics = admission, metrics
         self._converters: WeakKeyDictionary[Model, VoiceConverter] = WeakKeyDictionary()
+        self._steady = SteadyChunks()
+
+    async def warm_up(self) -> None:
+        """Load the first model, and speak a word in the voice that it has where none is named."""
+        model: Any = await self._pool.get(None)
+        try:
+            voice = await self.voice(model, None)
+        except RequestError:
+            return
+        if self._settings.steady:
+            await to_thread.run_sync(self._steady.of, model, voice)
+        await to_thread.run_sync(lambda: model.generate("Hello.", voice=voice, seed=0))
 
     async def answer(self, spec: SpeechRequest, stack: AsyncExitStack) -> Response:
         """The answer once the first audio is there: what goes wrong before has a status."""
@@ -120,6 +133,8 @@ class Speaking:
         voice = await self.voice(model, spec.voice)
         options = model_options(RUN_OPTIONS[type(model).__name__], spec.options)
         options.pop("batch_size", None)
+        if self._settings.steady:
+            options["chunks"] = await to_thread.run_sync(self._steady.of, model, voice)
         chunks = await to_thread.run_sync(
             partial(model.stream, spec.text if text is None else text, voice=voice, **options)
         )
