@@ -5,10 +5,12 @@ Dimensions: B batch, T time, C width, H heads, D head width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.llama import MLP, LlamaModel, TransformerBlock
+from mlx_lm.models.llama import LlamaModel, TransformerBlock
 
 from ..config import OriginalT3Config
 from .transformer_numpy import Attention, Function, Layer, Linear, NumpyForward, split, threads
@@ -21,10 +23,9 @@ def llama_forward(
     frequencies = rotary_frequencies(config)
 
     def place(x: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, Function]:
-        angles = positions[:, None, :, None].astype(np.float32) * frequencies
-        return x, rotation(np.cos(angles), np.sin(angles))
+        return x, rotation(*cosines_and_sines(positions, frequencies))
 
-    layers = [_layer(block, config) for block in transformer.layers]
+    layers = [make_layer(BlockWeights.of(block), config) for block in transformer.layers]
     return NumpyForward(place, layers, RMSNorm(transformer.norm), head)
 
 
@@ -46,11 +47,19 @@ def rotary_frequencies(config: OriginalT3Config) -> np.ndarray:
     return np.array(mx.where(turns > high, plain, rare))
 
 
+def cosines_and_sines(
+    positions: np.ndarray, frequencies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the angles at ``positions`` (B, T), each (B, T, D / 2)."""
+    angles = positions[..., None].astype(np.float32) * frequencies
+    return np.cos(angles), np.sin(angles)
+
+
 def rotation(cosines: np.ndarray, sines: np.ndarray) -> Function:
-    """The rotary embedding with these angles (B, 1, T, D / 2), of (B, H, T, D)."""
+    """The rotary embedding with these angles (B, T, D / 2), of (B, H, T, D)."""
+    half, cosines, sines = cosines.shape[-1], cosines[:, None], sines[:, None]
 
     def rotate(x: np.ndarray) -> np.ndarray:
-        half = cosines.shape[-1]
         first, second = x[..., :half], x[..., half:]
         y = np.empty(x.shape, np.float32)
         np.multiply(first, cosines, out=y[..., :half])
@@ -62,34 +71,66 @@ def rotation(cosines: np.ndarray, sines: np.ndarray) -> Function:
     return rotate
 
 
-def _layer(block: TransformerBlock, config: OriginalT3Config) -> Layer:
+def linear_layers(block: TransformerBlock) -> dict[str, nn.Linear]:
+    """The linear layers of a block, by the names in :class:`BlockWeights`."""
+    attention, mlp = block.self_attn, block.mlp
+    return {
+        "query": attention.q_proj,
+        "key": attention.k_proj,
+        "value": attention.v_proj,
+        "out": attention.o_proj,
+        "up": mlp.up_proj,
+        "gate": mlp.gate_proj,
+        "down": mlp.down_proj,
+    }
+
+
+class BlockWeights(NamedTuple):
+    """The parameters of a block in float32."""
+
+    norms: tuple[RMSNorm, RMSNorm]
+    query: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+    out: np.ndarray
+    up: np.ndarray
+    gate: np.ndarray
+    down: np.ndarray
+
+    @classmethod
+    def of(cls, block: TransformerBlock) -> BlockWeights:
+        """Views of the block's own arrays."""
+        layers = linear_layers(block)
+        return cls(norms_of(block), **{name: np.asarray(x.weight) for name, x in layers.items()})
+
+
+def norms_of(block: TransformerBlock) -> tuple[RMSNorm, RMSNorm]:
+    """Those before attention and before the feed-forward."""
+    return RMSNorm(block.input_layernorm), RMSNorm(block.post_attention_layernorm)
+
+
+def make_layer(weights: BlockWeights, config: OriginalT3Config) -> Layer:
+    """The layer with these weights, which are not copied."""
     shares = threads(config.heads)
     return Layer(
-        [_attention(block, config, heads) for heads in split(config.heads, shares)],
-        [FeedForward(block.mlp, some) for some in split(config.feed_forward, shares)],
-        (RMSNorm(block.input_layernorm), RMSNorm(block.post_attention_layernorm)),
+        [_attention(weights, config, heads) for heads in split(config.heads, shares)],
+        [FeedForward(weights, some) for some in split(config.feed_forward, shares)],
+        weights.norms,
     )
 
 
-def _attention(block: TransformerBlock, config: OriginalT3Config, heads: slice) -> Attention:
-    module = block.self_attn
+def _attention(block: BlockWeights, config: OriginalT3Config, heads: slice) -> Attention:
     channels = slice(heads.start * config.head_dim, heads.stop * config.head_dim)
-    query, key, value = (
-        Linear(np.asarray(each.weight)[channels])
-        for each in (module.q_proj, module.k_proj, module.v_proj)
-    )
-    return Attention(
-        heads, query, key, value, Linear(np.asarray(module.o_proj.weight)[:, channels])
-    )
+    query, key, value = (Linear(each[channels]) for each in (block.query, block.key, block.value))
+    return Attention(heads, query, key, value, Linear(block.out[:, channels]))
 
 
 class FeedForward:
     """Some hidden units of the SwiGLU feed-forward."""
 
-    def __init__(self, mlp: MLP, units: slice):
-        self.gate = Linear(np.asarray(mlp.gate_proj.weight)[units])
-        self.up = Linear(np.asarray(mlp.up_proj.weight)[units])
-        self.down = Linear(np.asarray(mlp.down_proj.weight)[:, units])
+    def __init__(self, block: BlockWeights, units: slice):
+        self.gate, self.up = Linear(block.gate[units]), Linear(block.up[units])
+        self.down = Linear(block.down[:, units])
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """(B, T, C) to the same."""
@@ -107,10 +148,10 @@ class RMSNorm:
     """An ``nn.RMSNorm``."""
 
     def __init__(self, module: nn.RMSNorm):
-        self._weight, self._eps = np.asarray(module.weight), module.eps
+        self.weight, self._eps = np.asarray(module.weight), module.eps
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         square = np.square(x).mean(axis=-1, keepdims=True)
         y = x / np.sqrt(square + self._eps)
-        y *= self._weight
+        y *= self.weight
         return y

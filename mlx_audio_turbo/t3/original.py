@@ -10,7 +10,8 @@ C width, V speech ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -21,6 +22,7 @@ from mlx_lm.models.llama import LlamaModel, ModelArgs
 from .. import ops
 from ..config import START_SPEECH, STOP_SPEECH, OriginalT3Config, Quantization
 from ..errors import ModelFolderError, OptionError
+from ..ops import compiled
 from ..options import SamplingOptions
 from .cache import KeyValueCache
 from .interface import Condition, Forward
@@ -29,6 +31,8 @@ from .llama_numpy import llama_forward
 from .perceiver import Perceiver
 from .sampling import min_p, repetition_penalty, temperature, top_p
 from .transformer_numpy import takes_numpy
+
+logger = logging.getLogger("mlx_audio_turbo")
 
 
 class LearnedPositions(nn.Module):
@@ -81,6 +85,11 @@ class OriginalT3(nn.Module):
         return self._config
 
     @property
+    def _dtype(self) -> mx.Dtype:
+        """The type of the arithmetic; tables and matrices may be stored in another."""
+        return self.tfmr.norm.weight.dtype
+
+    @property
     def speech_vocabulary(self) -> int:
         """V, the number of speech ids."""
         return self._config.speech_vocabulary
@@ -129,35 +138,57 @@ class OriginalT3(nn.Module):
         """
         config = self._config
         start, stop = mx.array([config.start_text]), mx.array([config.stop_text])
-        text = self.text_emb(mx.concatenate([start, text_ids, stop]))
-        positions = self.text_pos_emb(mx.arange(len(text)))
+        text = self.text_emb(mx.concatenate([start, text_ids, stop])).astype(self._dtype)
+        positions = self.text_pos_emb(mx.arange(len(text))).astype(self._dtype)
         begin = self.embed_speech(mx.array([START_SPEECH, START_SPEECH]), mx.array([0, 0]))
         texts = [text + positions, positions][:rows]
         return mx.stack([mx.concatenate([each, begin]) for each in texts])
 
     def embed_speech(self, ids: mx.array, positions: mx.array) -> mx.array:
         """Embeddings (..., C) of speech ids (...), with those of their ``positions``."""
-        return self.speech_emb(ids) + self.speech_pos_emb(positions)
+        tables = self.speech_emb(ids), self.speech_pos_emb(positions)
+        speech, place = (each.astype(self._dtype) for each in tables)
+        return speech + place
 
     def make_cache(self) -> KeyValueCache | LlamaCache:
         """An empty cache, of the form's own kind."""
-        return (KeyValueCache if self._in_numpy() else LlamaCache)(self._config.layers)
+        return (LlamaCache if self._host_form() is None else KeyValueCache)(self._config.layers)
 
     def make_forward(self) -> Forward:
         """The form for the device that runs new work."""
-        if self._in_numpy():
-            return llama_forward(self.tfmr, self.speech_head, self._config)
-        return partial(mlx_forward, self)
+        make = self._host_form()
+        return partial(mlx_forward, self) if make is None else make()
 
     def reads_stored(self) -> bool:
-        """Not yet: its CPU form takes float32."""
-        return False
+        """Whether compiled kernels take a model of these sizes."""
+        if not compiled.available():
+            return False
+        from .llama_compiled import fits  # imports numba
+
+        return fits(self._config)
 
     def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
-        """Nothing to compile."""
+        """Compile the kernels for weights of this kind while they are loaded."""
+        from .transformer_compiled import start_compiling
 
-    def _in_numpy(self) -> bool:
-        return not ops.on_gpu() and takes_numpy(self.tfmr, self.speech_emb, self.speech_head)
+        start_compiling(quantization, floats)
+
+    def _host_form(self) -> Callable[[], Forward] | None:
+        """What makes the CPU's own form; None where MLX computes."""
+        if ops.on_gpu():
+            return None
+        parts = self.tfmr, self.speech_head, self._config
+        if self.reads_stored():
+            from .llama_compiled import CompiledForward, takes
+
+            try:
+                if takes(*parts):
+                    return partial(CompiledForward, *parts)
+            except compiled.CannotCompileError as error:
+                logger.info(f"T3 computes without compiled kernels: {error}")
+        if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
+            return partial(llama_forward, *parts)
+        return None
 
     def __call__(self, embeddings: mx.array, *, cache: LlamaCache | None = None) -> mx.array:
         """Hidden states (B, T, C), after the last norm, of ``embeddings`` (B, T, C).

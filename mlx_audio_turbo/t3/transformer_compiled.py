@@ -161,7 +161,7 @@ def expanded(
     """Weights in float32 by name, which lie in ``scratch`` where they are not stored so."""
     found = {}
     for name, stored in matrices.items():
-        if stored.format.floats == "float32" and not stored.format.bits:
+        if stored.format.is_float32:
             found[name] = stored.weights
             continue
         if name not in scratch:

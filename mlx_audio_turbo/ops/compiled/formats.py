@@ -42,6 +42,11 @@ class Format:
         """Weights of a row that a product takes at a time; the inputs are a multiple of it."""
         return self.group or SPAN
 
+    @property
+    def is_float32(self) -> bool:
+        """Whether the weights lie as the arithmetic takes them."""
+        return not self.bits and self.floats == "float32"
+
     def bytes(self, count: int) -> int:
         """Bytes of so many weights, without scales and biases."""
         return count * self.bits // 8 if self.bits else count * FLOATS[self.floats]

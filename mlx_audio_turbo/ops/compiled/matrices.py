@@ -71,10 +71,10 @@ class Matrix:
         """The weights of some outputs as float32, written to ``y`` where it is given."""
         if y is None:
             y = np.empty((some.stop - some.start, self.inputs), np.float32)
-        if self.format.bits:
-            expand(self.format, self.addresses, self.inputs, some.start, len(y), y)
+        if self.format.is_float32:
+            y[:] = self.weights[some]
         else:
-            y[:] = widened(self.weights[some])
+            expand(self.format, self.addresses, self.inputs, some.start, len(y), y)
         return y
 
     def times(self, x: np.ndarray) -> np.ndarray:
@@ -94,13 +94,6 @@ def view(array: mx.array) -> np.ndarray:
     mx.eval(array)
     array = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
     return np.ascontiguousarray(np.asarray(array))
-
-
-def widened(array: np.ndarray) -> np.ndarray:
-    """What :func:`view` gives for floats, as float32."""
-    if array.dtype == np.uint16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32, copy=False)
 
 
 def floats(array: mx.array) -> np.ndarray:

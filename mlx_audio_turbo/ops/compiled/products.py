@@ -21,8 +21,8 @@ from .words import VECTOR, WIDTH, address, intrinsic, load, load_one, part, stor
 
 OUTPUTS = 8
 """Outputs that are computed together for one row: each is a stream of memory and a sum."""
-OUTPUTS_OF_FEW, FEW = (4 if v.WIDTH == 16 else 2), 4
-"""The same for ``FEW`` rows at a time."""
+OUTPUTS_OF = {1: OUTPUTS, 2: OUTPUTS, 4: 4} if v.WIDTH == 16 else {1: OUTPUTS, 2: 4, 4: 2}
+"""The same for so many rows at a time: 16 or 8 registers hold the sums."""
 AHEAD, LINE = 768, 64
 """Bytes of each stream to ask for in advance, and those that come with one request."""
 
@@ -49,7 +49,7 @@ def _product(
     if not isinstance(format, FormatType):
         return None
     stored, rows = format.format, len(columns)
-    block = OUTPUTS if rows == 1 else OUTPUTS_OF_FEW
+    block = OUTPUTS_OF[rows]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, _, weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride = arguments
@@ -227,19 +227,17 @@ def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_str
         _product(format, (0,), weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride)
     else:
         for row in range(0, rows, 4):
-            _product(
-                format,
-                (0, 0, 0, 0),
-                weights,
-                scales,
-                biases,
-                inputs,
-                x + row * x_stride,
-                x_stride,
-                outputs,
-                y + row * y_stride,
-                y_stride,
-            )
+            some_x, some_y = x + row * x_stride, y + row * y_stride
+            if rows - row <= 2:
+                _product(
+                    format, (0, 0), weights, scales, biases, inputs,
+                    some_x, x_stride, outputs, some_y, y_stride,
+                )  # fmt: skip
+            else:
+                _product(
+                    format, (0, 0, 0, 0), weights, scales, biases, inputs,
+                    some_x, x_stride, outputs, some_y, y_stride,
+                )  # fmt: skip
 
 
 @intrinsic

@@ -203,6 +203,7 @@ def compile_step(format: Format, head_format: Format) -> None:
     arguments += [types.int64[:, ::1], integers, integers, integers, floats, types.float32]
     step.compile(*arguments, *[floats] * 5, types.float32[::1])
     wait.compile(integers, types.int64)
-    if format.bits:
-        places = types.UniTuple(types.int64, 3)
-        expand.compile(format.numba_type, places, *[types.int64] * 3, floats)
+    places = types.UniTuple(types.int64, 3)
+    for each in {format, head_format}:
+        if not each.is_float32:
+            expand.compile(each.numba_type, places, *[types.int64] * 3, floats)
