@@ -15,7 +15,7 @@ import pytest
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo import presets
+from mlx_audio_turbo import ops, presets
 from mlx_audio_turbo.config import STOP_SPEECH, ModelConfig, Quantization
 from mlx_audio_turbo.config.quantization import T3_BLOCKS
 from mlx_audio_turbo.errors import ModelFolderError
@@ -23,6 +23,8 @@ from mlx_audio_turbo.loading import hub
 from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import make_t3, parameter_shapes
+from mlx_audio_turbo.ops import compiled
+from mlx_audio_turbo.ops.compiled import runtime
 from mlx_audio_turbo_convert import compare, folder, published, rules, source, tokenizer, verify
 from mlx_audio_turbo_convert.mapping import RULES
 from mlx_audio_turbo_convert.safetensors_writer import Reader, Tensor, size
@@ -168,6 +170,37 @@ def test_verify_passes_what_build_makes(
     checks = {check.name: check for check in verify.verify(place, found)}
     for each in ("config.json", "tokenizer", "header", "tensors"):
         assert checks[each].faults == []
+
+
+@pytest.mark.skipif(ops.on_gpu() or not compiled.available(), reason="no compiled kernels")
+@pytest.mark.parametrize("bits", [None, 8])
+def test_compiled_kernels_read_what_is_stored(
+    bits: int | None, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the weights expanded to float32 give, which a machine without kernels computes with."""
+    place = folder.convert(
+        source.recognise(checkpoints["tiny-original"]),
+        tmp_path / "model",
+        dtype="float16",
+        quantization=Quantization(bits, 64, (T3_BLOCKS["original"],)) if bits else None,
+    )
+    loaded = load(place)
+    monkeypatch.setattr(runtime, "reason", lambda: "no numba here")
+    models = [loaded.networks.t3, load(place).networks.t3]
+    monkeypatch.undo()
+    assert not loaded.expanded
+    assert models[0].speech_head.weight.dtype == mx.float16
+    assert models[0].tfmr.norm.weight.dtype == mx.float32
+    assert isinstance(models[0].tfmr.layers[1].mlp.up_proj, nn.QuantizedLinear) == bool(bits)
+    assert models[1].speech_head.weight.dtype == models[1].text_emb.weight.dtype == mx.float32
+    found = []
+    for model in models:
+        form, cache = model.make_forward(), model.make_cache()
+        form(model.embed_input(mx.array([5, 17, 30]), 2), cache, [0, 0])
+        x = model.embed_speech(mx.array([[7]]), mx.array([[1]]))
+        found.append(np.array(form(mx.repeat(x, 2, axis=0), cache, [cache.offset] * 2)))
+    assert type(models[0].make_forward()).__name__ == "CompiledForward"
+    assert np.linalg.norm(found[0] - found[1]) < 1e-5 * np.linalg.norm(found[1])
 
 
 @pytest.mark.parametrize(

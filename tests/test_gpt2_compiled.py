@@ -58,11 +58,10 @@ STORED = [
 ]
 
 
-def made(config: T3Config, stored: Stored) -> TurboT3:
-    """A model with random weights, as a folder of that kind is loaded on the CPU."""
-    model = TurboT3(config)
+def store(model: nn.Module, stored: Stored, components: nn.Module, seed: int = 3) -> None:
+    """Give ``model`` random weights, as a folder of that kind is loaded on the CPU."""
     flat: Any = tree_flatten(model.parameters())
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     weights = []
     for name, array in flat:
         values = rng.standard_normal(array.shape, np.float32)
@@ -71,7 +70,7 @@ def made(config: T3Config, stored: Stored) -> TurboT3:
     model.load_weights(weights, strict=True)
     if stored.bits:
         nn.quantize(
-            model.tfmr,
+            components,
             stored.group,
             stored.bits,
             class_predicate=lambda _, module: isinstance(module, nn.Linear),
@@ -80,9 +79,15 @@ def made(config: T3Config, stored: Stored) -> TurboT3:
         lambda x: x.astype(stored.floats) if x.ndim > 1 and x.dtype == mx.float32 else x,
         model.parameters(),
     )
-    half["cond_enc"] = model.cond_enc.parameters()
+    half["cond_enc"] = model["cond_enc"].parameters()
     model.update(half)
     mx.eval(model.parameters())
+
+
+def made(config: T3Config, stored: Stored) -> TurboT3:
+    """A model with random weights, as a folder of that kind is loaded on the CPU."""
+    model = TurboT3(config)
+    store(model, stored, model.tfmr)
     return model
 
 
@@ -91,17 +96,28 @@ def plain(model: TurboT3) -> TurboT3:
     twin = TurboT3(model.config)
     for block, other in zip(model.tfmr.h, twin.tfmr.h, strict=True):
         for part in ("attn", "mlp"):
-            getattr(other, part).update_modules(
-                {
-                    name: nn.QuantizedLinear(1024, 8, True, module.group_size, module.bits)
-                    for name, module in getattr(block, part).children().items()
-                    if isinstance(module, nn.QuantizedLinear)
-                }
-            )
-    twin.update(
-        tree_map(lambda x: x if x.dtype == mx.uint32 else x.astype(mx.float32), model.parameters())
-    )
+            quantise_like(getattr(block, part), getattr(other, part))
+    twin.update(widened(model))
     return twin
+
+
+def quantise_like(module: nn.Module, other: nn.Module) -> None:
+    """Make the layers of ``other`` quantised that are so in ``module``; any weights will do."""
+    layers = module.children().items()
+    other.update_modules(
+        {
+            name: nn.QuantizedLinear(1024, 8, "bias" in each, each.group_size, each.bits)
+            for name, each in layers
+            if isinstance(each, nn.QuantizedLinear)
+        }
+    )
+
+
+def widened(model: nn.Module) -> Any:
+    """The parameters with every float in float32."""
+    return tree_map(
+        lambda x: x if x.dtype == mx.uint32 else x.astype(mx.float32), model.parameters()
+    )
 
 
 @pytest.fixture(scope="module", params=STORED, ids=str)

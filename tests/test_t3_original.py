@@ -15,6 +15,7 @@ from mlx_audio_turbo import ops
 from mlx_audio_turbo.config import START_SPEECH, STOP_SPEECH
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.loading.networks import make_t3
+from mlx_audio_turbo.ops import compiled
 from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.presets import TINY_ORIGINAL_T3
 from mlx_audio_turbo.t3.decoder import Decoder, Request
@@ -68,13 +69,17 @@ def voice() -> Clip:
     return random.standard_normal(256).astype(np.float32), random.integers(0, 6561, 9)
 
 
-@pytest.fixture(params=["host", "device"], autouse=True)
+@pytest.fixture(params=["compiled", "numpy", "device"], autouse=True)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever device the tests run on, both forms of the network keep every promise."""
+    """Whichever device the tests run on, every form of the network keeps every promise."""
     if request.param == "device":
         monkeypatch.setattr(OriginalT3, "_host_form", lambda self: None)
     elif ops.on_gpu():
         pytest.skip("arrays of a GPU are not the host's")
+    elif request.param == "numpy":
+        monkeypatch.setattr(OriginalT3, "reads_stored", lambda self: False)
+    elif not compiled.available():
+        pytest.skip("there are no compiled kernels")
 
 
 def condition(voice: Clip, exaggeration: float = EXAGGERATION) -> Condition:
@@ -530,6 +535,7 @@ assert len(model.generate("Hi.", voice=voice, seed=1, max_tokens=3).audio)
 found = {name.partition(".")[0] for name in sys.modules} & {"mlx_lm", "transformers"}
 assert not found, found
 from mlx_audio_turbo.loading.networks import make_t3
+from mlx_audio_turbo.ops import compiled
 from mlx_audio_turbo.presets import TINY_ORIGINAL_T3
 make_t3(TINY_ORIGINAL_T3)
 assert "mlx_lm" in sys.modules
