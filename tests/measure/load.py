@@ -2,8 +2,9 @@
 
     python -m tests.measure.load [--model FOLDER]
 
-It measures ``tiny`` and a folder of the published sizes, by default one of random weights that it
-makes in ``.parity``. Each number of listeners asks the same texts with the same seeds.
+It measures ``tiny`` and a folder of the published sizes, by default one of random weights in 8 bits
+that it makes in ``.parity``. That one never samples the stop token, so that each utterance is as
+long as it may be. Each number of listeners asks the same texts with the same seeds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from mlx_audio_turbo import Voice
 from mlx_audio_turbo.benchmark.measure import voice_of
 from mlx_audio_turbo.benchmark.workload import workload
+from mlx_audio_turbo.config import STOP_SPEECH, Quantization
 from mlx_audio_turbo.loading import catalog
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.presets import TURBO
@@ -38,6 +42,10 @@ from .server_process import ServerProcess, ask, connect
 LISTENERS = (1, 4, 8, 16)
 REQUESTS = 8
 """Requests of 1 to 8 listeners; 16 send one each."""
+TOKENS = {"tiny": 40, "full": 100}
+"""Of a request, at most: 100 are a sentence of 4 s."""
+ROUNDS = {"tiny": 3, "full": 2}
+"""Runs of each number of listeners."""
 HEALTH_SECONDS = 0.02
 """Between two looks at the server's health."""
 
@@ -208,20 +216,35 @@ def tables(runs: list[Run]) -> str:
     return f"{table(head, heard)}\n{table((*more, 'its share', 'processor time a token'), spent)}"
 
 
+def endless_folder(place: Path) -> Path:
+    """A folder of the published sizes with random weights, which never samples the stop token."""
+    made = place / "turbo-8bit-endless"
+    if not made.exists():
+        source = checkpoint(place / "turbo", TURBO)
+        with tempfile.TemporaryDirectory(dir=place) as temporary:
+            draft = Path(temporary, made.name)
+            quantization = Quantization(8, 64)
+            folder.convert(recognise(source), draft, dtype="float16", quantization=quantization)
+            weights = draft / "model.safetensors"
+            tensors: Any = mx.load(str(weights))
+            tensors["t3.speech_head.bias"][STOP_SPEECH] = -100
+            mx.eval(tensors)
+            mx.save_safetensors(str(weights), tensors)
+            draft.rename(made)
+    return made
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a folder of the published sizes")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
-    parser.add_argument("--tokens", type=int, default=40, help="a request (%(default)s)")
+    parser.add_argument("--rounds", type=int, help="runs of each")
+    parser.add_argument("--tokens", type=int, help="a request")
     parser.add_argument("--only", choices=("tiny", "full"), help="leave the other as it is")
     args = parser.parse_args()
     full = args.model
     if full is None and args.only != "tiny":
-        source = checkpoint(ROOT / ".parity" / "turbo", TURBO)
-        full = source.with_name("turbo-float32")
-        if not full.exists():
-            folder.convert(recognise(source), full, dtype="float32")
+        full = endless_folder(ROOT / ".parity")
     for name, model in (("tiny", Path("tiny")), ("full", full)):
         if args.only not in (None, name):
             continue
@@ -231,8 +254,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as place:
             runs = measure(
                 *(str(model), voice),
-                rounds=args.rounds,
-                tokens=args.tokens,
+                rounds=args.rounds or ROUNDS[name],
+                tokens=args.tokens or TOKENS[name],
                 place=Path(place, "server"),
             )
         text = f"{tables(runs)}\n{measured_on()}"
