@@ -32,12 +32,13 @@ from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.presets import NANO, ORIGINAL, ORIGINAL_TYPE, TURBO
 
 from .against import beside, ratio
+from .plot import plot_stages
 from .process import ROOT, kinds, ready
 from .rows import Row, markdown, table
 from .together import chunk_growth, together, tokens_together
 
 DOCUMENT = ROOT / "docs" / "performance.md"
-PLOT = DOCUMENT.with_suffix(".png")
+PLOT, STAGE_PLOT = DOCUMENT.with_suffix(".png"), DOCUMENT.with_name("performance_stages.png")
 BEGIN, END = "<!-- figures: made by `make benchmark-peers` -->", "<!-- end of figures -->"
 README = ROOT / "README.md"
 README_MARKS = "<!-- performance: made by `make benchmark-peers` -->", "<!-- end of performance -->"
@@ -231,6 +232,7 @@ def document(outcome: Outcome, repeats: int) -> str:
         ),
         f"Ten seconds of speech (250 tokens, 10 s of prompt), medians of {repeats}:",
         _stages(outcome.times),
+        f"![Time by stage of each implementation]({STAGE_PLOT.name})",
     ]
     parts += [
         f"{titles[name]}: {', '.join(f'{k} {v}' for k, v in outcome.versions[name].items())}."
@@ -345,6 +347,8 @@ def main() -> int:
     elif not args.dry:
         write(DOCUMENT, BEGIN, END, document(outcome, args.repeats))
         write(README, *README_MARKS, short(outcome))
+        every = (*STAGES, "whole")
+        plot_stages(outcome.times, _titles(), every, seconds=SECONDS, path=STAGE_PLOT)
         if outcome.lengths:
             save_plot(outcome.lengths, PLOT)
     return 0 if all(row.passed for row in outcome.rows()) else 1
