@@ -7,6 +7,16 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from mlx_audio_turbo.loading.folder import LoadedModel
+from mlx_audio_turbo.loading.networks import Networks
+
+
+def whole(loaded: LoadedModel) -> Networks:
+    """All networks of a folder, with the one that is read when it is used."""
+    if loaded.s3_tokenizer is not None:
+        loaded.networks.s3tokenizer = loaded.s3_tokenizer.get()
+    return loaded.networks
+
 
 def normal(*shape: int, seed: int = 0) -> mx.array:
     """Standard normal numbers."""

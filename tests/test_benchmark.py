@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.benchmark import __main__ as command
@@ -148,6 +150,38 @@ def test_command_prints_all_figures_within_80_columns(
     assert max(map(len, out.splitlines())) <= 80
     for word in ("CAM++", "estimator", "first audio", "primitives", "GB/s", "real-time factor"):
         assert word in out
+
+
+@pytest.mark.parametrize(
+    ("network", "part"),
+    [("s3tokenizer", "S3 tokenizer"), ("ve", "VoiceEncoder"), ("s3gen.speaker_encoder", "CAM++")],
+)
+def test_what_the_folder_lacks_is_left_out_and_named(
+    network: str,
+    part: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "bandwidth", lambda dtype: 30e9)
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: x for name, x in tensors.items() if not name.startswith(f"{network}.")}
+    save_file(kept, folder / "model.safetensors")
+    values = json.loads((folder / "config.json").read_text())
+    values["missing"] = {network: "which was left out"}
+    (folder / "config.json").write_text(json.dumps(values))
+    arguments = ["--model", str(folder), "--seconds", "1", "--repeats", "1"]
+    assert command.main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    parts = {"features", "S3 tokenizer", "VoiceEncoder", "CAM++"}
+    assert set(figures["voice"]) == parts - {part}
+    monkeypatch.setattr(runs, "own", lambda *_: figures)
+    assert command.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert f"not in the folder: {network}\n" in out and f"  {part}" not in out
 
 
 @pytest.mark.parametrize(

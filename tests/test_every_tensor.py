@@ -21,6 +21,8 @@ from mlx_audio_turbo.loading.networks import Networks
 from mlx_audio_turbo.t3.interface import Condition
 from mlx_audio_turbo_convert.synthetic.tiny import ensure
 
+from .helpers import whole
+
 FRAMES = 250
 """Mel frames of the reference's features: more than two segments of CAM++."""
 
@@ -101,7 +103,7 @@ PASSES: dict[str, Callable[[Networks], mx.array]] = {
 
 @pytest.fixture(scope="module")
 def networks(tiny_folder: Path) -> Networks:
-    return load(tiny_folder, dtype=mx.float32).networks
+    return whole(load(tiny_folder, dtype=mx.float32))
 
 
 def test_the_passes_cover_the_folder(networks: Networks) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
+from unittest import mock
 
 import mlx.core as mx
 import numpy as np
@@ -15,12 +18,15 @@ import pytest
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
-from mlx_audio_turbo import DownloadError, ModelFolderError
+from mlx_audio_turbo import ChatterboxTurbo, DownloadError, ModelFolderError, Voice
 from mlx_audio_turbo.config import from_json, to_json
 from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.presets import TINY, TURBO
+
+from .conftest import CLIP
+from .helpers import whole
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def refused(folder: Path) -> str:
 def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
     loaded = load(tiny_folder)
     stored = load_file(tiny_folder / "model.safetensors")
-    held = dict(tree_flatten(loaded.networks.parameters()))
+    held = dict(tree_flatten(whole(loaded).parameters()))
     assert set(stored) == set(held)
     for name, array in stored.items():
         np.testing.assert_array_equal(np.array(held[name]), array)
@@ -56,11 +62,35 @@ def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
 
 def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
     loaded = load(tiny_folder, dtype=mx.bfloat16)
-    named = cast(list[tuple[str, mx.array]], tree_flatten(loaded.networks.parameters()))
+    named = cast(list[tuple[str, mx.array]], tree_flatten(whole(loaded).parameters()))
     # The vocoder loses 15 to 30 dB in half precision.
     wide = {array.dtype for name, array in named if name.startswith("s3gen.mel2wav.")}
     others = {array.dtype for name, array in named if not name.startswith("s3gen.mel2wav.")}
     assert (wide, others) == ({mx.float32}, {mx.bfloat16})
+
+
+def test_the_s3_tokenizer_is_in_memory_while_it_is_used(tiny_folder: Path, voice: Voice) -> None:
+    later = load(tiny_folder).s3_tokenizer
+    assert later is not None
+    network = later.get()
+    assert later.get() is network
+    gone = weakref.ref(network)
+    del network
+    assert gone() is None
+    model = ChatterboxTurbo.from_pretrained(tiny_folder)
+    assert model.encode_voice(CLIP).fingerprint == voice.fingerprint
+    assert model._loaded.s3_tokenizer is not None and model._loaded.s3_tokenizer._held() is None
+
+
+def test_a_file_that_cannot_be_mapped_is_read_once(tiny_folder: Path, tmp_path: Path) -> None:
+    """The network that is used later is read at once, so that the file's bytes can go."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    error = OSError(errno.ENODEV, "")
+    with mock.patch("mmap.mmap", side_effect=error):
+        model = ChatterboxTurbo.from_pretrained(folder)
+    shutil.rmtree(folder)
+    assert model.encode_voice(CLIP).t3_prompt_tokens.size
 
 
 def test_a_missing_tensor_is_named(folder: Path) -> None:

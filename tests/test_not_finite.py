@@ -19,6 +19,7 @@ from mlx_audio_turbo import (
     Speech,
     TurboError,
     Voice,
+    VoiceConverter,
 )
 from mlx_audio_turbo.audio.files import FORMATS, encode_audio, to_int16, write_audio
 from mlx_audio_turbo.errors import NotFiniteError
@@ -26,7 +27,9 @@ from mlx_audio_turbo.hift.generator import HiFTGenerator
 from mlx_audio_turbo.s3gen.model import TokenToMel
 from mlx_audio_turbo.t3.turbo import TurboT3
 
-TENSORS = ("t3.tfmr.h.0.attn.c_attn.weight", "s3gen.flow.", "s3gen.mel2wav.", "ve.", "s3tokenizer.")
+from .conftest import CLIP
+
+TENSORS = ("t3.tfmr.h.0.attn.c_attn.weight", "s3gen.flow.", "s3gen.mel2wav.", "ve.")
 
 
 @pytest.mark.parametrize("prefix", TENSORS)
@@ -34,6 +37,26 @@ TENSORS = ("t3.tfmr.h.0.attn.c_attn.weight", "s3gen.flow.", "s3gen.mel2wav.", "v
 def test_a_weight_that_is_not_finite_is_named(
     tiny_folder: Path, tmp_path: Path, prefix: str, value: float
 ) -> None:
+    folder, name = spoiled(tiny_folder, tmp_path, prefix, value)
+    with pytest.raises(ModelFolderError, match=rf"{name} has values that are not finite"):
+        ChatterboxTurbo.from_pretrained(folder)
+
+
+def test_a_weight_of_the_s3_tokenizer_is_named_where_a_voice_is_made(
+    tiny_folder: Path, tmp_path: Path, voice: Voice
+) -> None:
+    folder, name = spoiled(tiny_folder, tmp_path, "s3tokenizer.", np.nan)
+    model = ChatterboxTurbo.from_pretrained(folder)
+    for _ in range(2):
+        with pytest.raises(ModelFolderError, match=rf"{name} has values that are not finite"):
+            model.encode_voice(CLIP)
+    with pytest.raises(ModelFolderError, match=rf"{name} has values that are not finite"):
+        VoiceConverter.of(model).convert(CLIP, voice=voice)
+    assert model.generate("Hello.", voice=voice, max_tokens=5).duration > 0
+
+
+def spoiled(tiny_folder: Path, tmp_path: Path, prefix: str, value: float) -> tuple[Path, str]:
+    """A folder with a bad value in the first tensor that begins so, and the tensor's name."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
     weights = load_file(folder / "model.safetensors")
@@ -41,8 +64,7 @@ def test_a_weight_that_is_not_finite_is_named(
     weights[name] = weights[name].copy()
     weights[name].flat[-1] = value
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ModelFolderError, match=rf"{name} has values that are not finite"):
-        ChatterboxTurbo.from_pretrained(folder)
+    return folder, name
 
 
 def test_a_weight_too_large_for_half_precision_is_named(tiny_folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mlx_audio_turbo.encoders.reference_clip import encode, encode_s3gen_prompt
 from mlx_audio_turbo.loading.folder import load
 
 from .conftest import CLIP
+from .helpers import whole
 
 
 def test_round_trip(voice: Voice, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_s3gens_half_can_be_encoded_alone(tiny_folder: Path) -> None:
     """Voice conversion needs neither T3's prompt nor the voice encoder."""
     samples = load_audio(CLIP, sample_rate=24_000)
     loaded = load(tiny_folder)
-    networks, config = loaded.networks, loaded.config.reference_clip
+    networks, config = whole(loaded), loaded.config.reference_clip
     listeners = {
         "s3_tokenizer": networks.s3tokenizer,
         "speaker_encoder": networks.s3gen.speaker_encoder,

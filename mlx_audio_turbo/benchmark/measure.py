@@ -80,8 +80,9 @@ def voice_of(utterance: work.Workload, family: str) -> Voice:
 
 
 def voice_encoding(loaded: LoadedModel) -> Times:
-    """A clip of 15 s to a voice, part by part."""
+    """A clip of 15 s to a voice, part by part, without the networks that the folder lacks."""
     networks, clock = loaded.networks, Clock()
+    s3_tokenizer = loaded.s3_tokenizer.get() if loaded.s3_tokenizer is not None else None
     with clock.timing("features"):
         samples = work.clip()
         prompt = samples[:PROMPT_SAMPLES]
@@ -91,13 +92,16 @@ def voice_encoding(loaded: LoadedModel) -> Times:
         log_mels = [features.s3_log_mel(prompt_16k), features.s3_log_mel(whole_16k)]
         fbank = mx.array(features.kaldi_fbank(prompt_16k))[None]
         voice_mel = mx.array(features.voice_mel(whole_16k))
-    with clock.timing("S3 tokenizer"):
-        for log_mel in log_mels:
-            mx.eval(networks.s3tokenizer(mx.array(log_mel)[None]))
-    with clock.timing("VoiceEncoder"):
-        mx.eval(networks.ve.embed(voice_mel))
-    with clock.timing("CAM++"):
-        mx.eval(networks.s3gen.speaker_encoder(fbank))
+    if s3_tokenizer is not None:
+        with clock.timing("S3 tokenizer"):
+            for log_mel in log_mels:
+                mx.eval(s3_tokenizer(mx.array(log_mel)[None]))
+    if "ve" not in loaded.missing:
+        with clock.timing("VoiceEncoder"):
+            mx.eval(networks.ve.embed(voice_mel))
+    if "s3gen.speaker_encoder" not in loaded.missing:
+        with clock.timing("CAM++"):
+            mx.eval(networks.s3gen.speaker_encoder(fbank))
     return clock.times
 
 

@@ -36,6 +36,7 @@ def own(figures: dict[str, Any]) -> str:
     if "voice" in figures:
         lines += ["", f"{'a voice of a 15 s clip':34} {'seconds':>9}"]
         lines += [f"  {name:32} {seconds:9.3f}" for name, seconds in figures["voice"].items()]
+        lines += [f"  not in the folder: {name}" for name in model["missing"]]
     lines += [""] + [f"{name:34} {value}" for name, value in _pairs(figures)]
     return "\n".join(line[:80] for line in lines)
 
@@ -58,6 +59,7 @@ def _pairs(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "second sentence, first token", f"{share:.2f} of the first's time"
         yield "load", f"{figures['load']:.2f} s, files in the page cache"
     memory = figures["memory"]
+    yield "weights on disk", _mega(memory["folder"])
     yield "weights in memory", _mega(memory["weights"])
     yield "peak of MLX's arrays", _mega(memory["peak_arrays"])
     yield "peak of the process", _mega(memory["peak_resident"])

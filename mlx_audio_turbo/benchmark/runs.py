@@ -91,6 +91,7 @@ def _figures(
             "family": loaded.family,
             "trained": loaded.trained,
             "dtype": str(loaded.dtype).rpartition(".")[2],
+            "missing": dict(loaded.missing),
         },
         "machine": machine.describe(),
         "seconds": utterance.seconds,
@@ -98,6 +99,7 @@ def _figures(
         "stages": stages,
         "real_time_factor": stages["whole"] / utterance.seconds,
         "memory": {
+            "folder": (loaded.folder / "model.safetensors").stat().st_size,
             "weights": weights,
             "peak_arrays": mx.get_peak_memory(),
             "peak_resident": resident,

@@ -30,7 +30,10 @@ def open_folder(folder: Path) -> LoadedModel:
 
 def weights(loaded: LoadedModel) -> Iterator[Output]:
     """Every tensor of the model, with its largest value."""
-    flat: list[tuple[str, mx.array]] = tree_flatten(loaded.networks.parameters())  # pyright: ignore
+    parameters = dict(loaded.networks.parameters())
+    if loaded.s3_tokenizer is not None:
+        parameters["s3tokenizer"] = loaded.s3_tokenizer.get().parameters()
+    flat: list[tuple[str, mx.array]] = tree_flatten(parameters)  # pyright: ignore
     for name, array in flat:
         if mx.issubdtype(array.dtype, mx.floating):
             largest = mx.max(mx.abs(array.astype(mx.float32))).item()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Reader:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 self.tensors, self._starts, self.metadata = _header(file, size)
-            self._data = _mapped(path)
+            self._map = _mapped(path)
         except _BadHeader as error:
             raise ModelFolderError(f"{path} is damaged: {error}; {remedy}") from None
         except OSError as error:
@@ -98,21 +99,35 @@ class Reader:
     def read(self, name: str) -> np.ndarray:
         """The tensor ``name``, mapped from the file; bfloat16 comes as float32."""
         tensor, start = self.tensors[name], self._starts[name]
-        flat = np.asarray(self._data[start : start + tensor.bytes])
+        flat = np.frombuffer(self._map, np.uint8, tensor.bytes, start)
         array = flat.view(DTYPES[tensor.dtype]).reshape(tensor.shape)
         array = np.require(array, requirements="A")
         return from_bfloat16(array) if tensor.dtype == "BF16" else array
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the file takes no memory but for what has been read of it."""
+        return not isinstance(self._map, bytes)
 
-def _mapped(path: Path) -> np.ndarray:
-    """The bytes of a file (bytes,), read as they are used; at once where files cannot be mapped."""
+    def drop(self, name: str) -> None:
+        """Give the memory back that reading ``name`` took; it may be read again."""
+        if not isinstance(self._map, bytes) and hasattr(mmap, "MADV_DONTNEED"):
+            start, page = self._starts[name], mmap.PAGESIZE
+            first, end = start // page * page, start + self.tensors[name].bytes
+            if end > first:
+                self._map.madvise(mmap.MADV_DONTNEED, first, end - first)
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """The bytes of a file, read as they are used; at once where files cannot be mapped."""
     try:
-        return np.memmap(path, np.uint8, "r")
+        with open(path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         # Some network and user-space file systems.
         if error.errno not in (errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
             raise
-        return np.fromfile(path, np.uint8)
+        return path.read_bytes()
 
 
 class _BadHeader(Exception):

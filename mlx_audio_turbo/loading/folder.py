@@ -13,8 +13,9 @@ import mlx.core as mx
 
 from .. import ops
 from ..config import ModelConfig, Quantization, from_dict, from_json
+from ..encoders.s3_tokenizer import S3Tokenizer
 from ..errors import ModelFolderError, OptionError
-from ..files.safetensors_reader import stand_in
+from ..files.safetensors_reader import Reader, stand_in
 from ..ops import blas, compiled, lanes
 from ..options import RUN_OPTIONS, definitions
 from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE, VOICE_FILE
@@ -22,9 +23,10 @@ from ..text.tokenizer import TextTokenizer
 from ..voice import Voice
 from . import hub
 from .catalog import VOICES
-from .networks import LISTENERS, Networks, parameter_shapes, quantize, stored_tensors
+from .later import Later
+from .networks import LISTENERS, Hearing, Networks, parameter_shapes, quantize, stored_tensors
 from .tokenizer import load_tokenizer
-from .weights import REMEDY, load_weights, stored_floats
+from .weights import REMEDY, load_weights, open_weights, stored_floats
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -36,6 +38,8 @@ MODEL_TYPES = (TURBO_TYPE, ORIGINAL_TYPE, MULTILINGUAL_TYPE)
 class LoadedModel:
     """What a folder holds, ready to run.
 
+    networks: all but the S3 tokenizer.
+    s3_tokenizer: in memory only while a clip is read; None where the folder lacks it.
     quantization: how the folder holds the weights of some layers.
     expanded: they were made plain again on loading, as no kernel on this machine reads them.
     missing: why the folder lacks a network of ``LISTENERS``, by name; without all three there is
@@ -47,6 +51,7 @@ class LoadedModel:
 
     model_type: str
     networks: Networks
+    s3_tokenizer: Later[S3Tokenizer] | None
     tokenizer: TextTokenizer
     config: ModelConfig
     folder: Path
@@ -109,7 +114,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     if dtype == mx.float32 and not ops.on_gpu():
         lanes.compile_in_background()
     quantization = _quantization(values, folder)
-    networks = Networks(config, missing={*missing, *unused})
+    networks = Networks(config, missing={*missing, *unused, "s3tokenizer"})
     t3 = networks.t3 if "t3" not in {*missing, *unused} and not ops.on_gpu() else None
     reads_stored = t3 is not None and dtype == mx.float32 and t3.reads_stored()
     if t3 is not None and not reads_stored and (why := compiled.reason()):
@@ -123,10 +128,13 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         logger.info(
             f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}"
         )
-    load_weights(
-        networks,
+    reader = open_weights(
         folder / "model.safetensors",
         parameter_shapes(config, missing=missing, quantization=quantization),
+    )
+    load_weights(
+        networks,
+        reader,
         dtype=dtype,
         quantization=quantization,
         as_stored=stored_tensors(networks) if reads_stored else (),
@@ -135,6 +143,7 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     return LoadedModel(
         model_type=values["model_type"],
         networks=networks,
+        s3_tokenizer=None if "s3tokenizer" in missing else _s3_tokenizer(reader, config, dtype),
         tokenizer=load_tokenizer(folder, config),
         config=config,
         folder=folder,
@@ -148,6 +157,20 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         voices={path.stem: path for path in sorted((folder / VOICES).glob("*.safetensors"))},
         notes=tuple(map(str, values.get("notes", ()))),
     )
+
+
+def _s3_tokenizer(reader: Reader, config: ModelConfig, dtype: mx.Dtype) -> Later[S3Tokenizer]:
+    """The S3 tokenizer, read from the open file when it is used."""
+
+    def read() -> S3Tokenizer:
+        hearing = Hearing(config)
+        load_weights(hearing, reader, dtype=dtype)
+        return hearing.s3tokenizer
+
+    if reader.mapped:
+        return Later(read)
+    network = read()  # the reader holds the whole file
+    return Later(lambda: network)
 
 
 def _check_generation(config: ModelConfig, folder: Path) -> None:

@@ -53,7 +53,7 @@ class S3Gen(nn.Module):
 class Networks(nn.Module):
     """The tree; its parameters are lazy until a folder is loaded into them.
 
-    missing: those of :data:`LISTENERS` that the folder lacks, and ``"t3"`` where it is not used.
+    missing: those of :data:`LISTENERS` that the folder lacks, and what is not used.
     """
 
     def __init__(self, config: ModelConfig, *, missing: Collection[str] = ()):
@@ -65,6 +65,14 @@ class Networks(nn.Module):
         self.s3gen = S3Gen(config, missing=missing)
         if "s3tokenizer" not in missing:
             self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)
+
+
+class Hearing(nn.Module):
+    """The part of the tree that a saved voice does not need, and half of the memory without T3."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.s3tokenizer = S3Tokenizer(config.s3_tokenizer)
 
 
 def quantize(networks: Networks, quantization: Quantization) -> None:

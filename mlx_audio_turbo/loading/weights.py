@@ -22,38 +22,46 @@ FLOAT32 = ("s3gen.mel2wav.",)
 precision."""
 
 
-def load_weights(
-    networks: nn.Module,
-    path: Path,
-    stored: Mapping[str, tuple[int, ...]],
-    *,
-    dtype: mx.Dtype,
-    quantization: Quantization | None = None,
-    as_stored: Collection[str] = (),
-) -> None:
-    """Read ``path`` into ``networks``.
-
-    A layer that the file holds quantised and the networks plain is expanded.
-
-    Args:
-        stored: the tensors that the file must hold, and no others, with their shapes.
-        dtype: of the arithmetic, but for the networks in :data:`FLOAT32`.
-        as_stored: tensors that stay in half precision where the file has it.
+def open_weights(path: Path, stored: Mapping[str, tuple[int, ...]]) -> Reader:
+    """The file of a folder's weights, which must hold these tensors, and no others.
 
     Raises:
-        ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen, of
-            another type, or not finite.
+        ModelFolderError: the file is absent or damaged; a tensor is missing, extra, misshapen or of
+            another type.
     """
     if not path.is_file():
         raise ModelFolderError(f"{path.parent} has no {path.name}; {REMEDY}")
     reader = Reader(path, remedy=REMEDY)
     check(reader, stored)
+    return reader
+
+
+def load_weights(
+    networks: nn.Module,
+    reader: Reader,
+    *,
+    dtype: mx.Dtype,
+    quantization: Quantization | None = None,
+    as_stored: Collection[str] = (),
+) -> None:
+    """Read the tensors of ``networks``.
+
+    A layer that the file holds quantised and the networks plain is expanded.
+
+    Args:
+        reader: of :func:`open_weights`.
+        dtype: of the arithmetic, but for the networks in :data:`FLOAT32`.
+        as_stored: tensors that stay in half precision where the file has it.
+
+    Raises:
+        ModelFolderError: a tensor has values that are not finite.
+    """
     flat: list[tuple[str, mx.array]] = tree_flatten(networks.parameters())  # pyright: ignore
     wanted = dict(flat)
     loaded = []
     for name in wanted:
         array = mx.array(reader.read(name))
-        if is_code(name, stored):
+        if is_code(name, reader.tensors):
             layer = name.removesuffix(".weight")
             if f"{layer}.scales" not in wanted:
                 assert quantization is not None
@@ -74,7 +82,8 @@ def load_weights(
         finite = mx.isfinite(array.astype(mx.float32).sum())
         mx.eval(array, finite)
         if not finite.item():
-            raise ModelFolderError(_not_finite(path, name, reader, dtype))
+            raise ModelFolderError(_not_finite(name, reader, dtype))
+        reader.drop(name)
         loaded.append((name, array))
     networks.load_weights(loaded, strict=True)
 
@@ -93,8 +102,9 @@ def _type(name: str, reader: Reader, dtype: mx.Dtype, as_stored: Collection[str]
     return HALVES.get(reader.tensors[name].dtype, dtype) if name in as_stored else dtype
 
 
-def _not_finite(path: Path, name: str, reader: Reader, dtype: mx.Dtype) -> str:
+def _not_finite(name: str, reader: Reader, dtype: mx.Dtype) -> str:
     """The message for a tensor with values that are not finite in ``dtype``."""
+    path = reader.path
     stored = mx.array(reader.read(name)) if name in reader.tensors else None
     kind = str(dtype).rpartition(".")[2]
     if stored is not None and mx.isfinite(stored.astype(mx.float32)).all().item():
@@ -130,7 +140,7 @@ def check(reader: Reader, stored: Mapping[str, tuple[int, ...]]) -> None:
             )
 
 
-def is_code(name: str, stored: Mapping[str, tuple[int, ...]]) -> bool:
+def is_code(name: str, stored: Collection[str]) -> bool:
     """Whether ``name`` holds the packed codes of a quantised layer and no floats."""
     layer, _, leaf = name.rpartition(".")
     return leaf == "weight" and f"{layer}.scales" in stored

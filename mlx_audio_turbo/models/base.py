@@ -147,7 +147,7 @@ class Model(OpenedModel):
             revision: commit of a Hub repository.
             dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
             cache_limit: bytes that MLX may keep of freed buffers while this model works, by
-                default 128 MiB on the CPU and on a GPU an eighth of its memory, 512 MiB to 2 GiB.
+                default 32 MiB on the CPU and on a GPU an eighth of its memory, 512 MiB to 2 GiB.
                 The process's own limit is restored between steps.
 
         Raises:

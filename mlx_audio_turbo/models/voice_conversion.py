@@ -13,6 +13,7 @@ from ..audio.files import check_samples, load_whole
 from ..audio.resample import resample_soxr
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE, TOKENS_PER_SECOND
 from ..encoders.features import s3_log_mel
+from ..encoders.s3_tokenizer import S3Tokenizer
 from ..encoders.speech_tokens import speech_tokens
 from ..errors import AudioError, OptionError, VoiceError
 from ..loading.folder import MODEL_TYPES
@@ -36,8 +37,11 @@ CONTEXT_TOKENS = 4 * TOKENS_PER_SECOND
 class VoiceConverter(OpenedModel):
     """S3 tokenizer, S3Gen and vocoder of a model, of any kind; T3 is not loaded.
 
-    It may be called from any number of threads.
+    It may be called from any number of threads. The S3 tokenizer stays in memory from the first
+    conversion on.
     """
+
+    _s3_tokenizer: S3Tokenizer
 
     WHOLE = ChunkOptions(sizes=(WHOLE_TOKENS,), window=CONTEXT_TOKENS)
     """The ``chunks`` with which :meth:`stream` gives the samples of :meth:`convert`."""
@@ -174,11 +178,14 @@ class VoiceConverter(OpenedModel):
         samples = _source(source, sample_rate)
         options = chunks or self.WHOLE
         rendering = replace(loaded.config.rendering, closing_silence=0)
+        later = loaded.s3_tokenizer
+        assert later is not None
 
         def steps() -> Generator[np.ndarray | None, None, None]:
             with clock.timing("tokens"):
                 log_mel = s3_log_mel(samples)
-            windows = speech_tokens(loaded.networks.s3tokenizer, log_mel)
+                self._s3_tokenizer = later.get()
+            windows = speech_tokens(self._s3_tokenizer, log_mel)
             while True:
                 with clock.timing("tokens"):
                     tokens = next(windows, None)

@@ -47,12 +47,13 @@ def encode_clip(
         samples = resample_soxr(samples, sample_rate, SAMPLE_RATE)
     else:
         samples = load_audio(clip, sample_rate=SAMPLE_RATE)
-    networks, config = loaded.networks, loaded.config
+    networks, config, s3_tokenizer = loaded.networks, loaded.config, loaded.s3_tokenizer
+    assert s3_tokenizer is not None
 
     def work() -> Voice:
         return encode(
             samples,
-            s3_tokenizer=networks.s3tokenizer,
+            s3_tokenizer=s3_tokenizer.get(),
             voice_encoder=networks.ve,
             speaker_encoder=networks.s3gen.speaker_encoder,
             config=config.reference_clip,

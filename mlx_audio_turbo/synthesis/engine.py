@@ -40,7 +40,7 @@ def default_cache_limit() -> int:
     buffers above the limit would be made anew in each layer: an eighth of its memory, bounded.
     """
     if not ops.on_gpu():
-        return 128 << 20
+        return 32 << 20
     return min(max(ops.gpu_memory() // 8, 512 << 20), 2 << 30)
 
 

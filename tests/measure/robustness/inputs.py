@@ -582,7 +582,7 @@ def no_network(folder: Path) -> Iterator[None]:
 def no_memory_maps() -> Iterator[None]:
     """Files cannot be mapped into memory, as on some network and user-space file systems."""
     error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-    with mock.patch("numpy.memmap", side_effect=error):
+    with mock.patch("mmap.mmap", side_effect=error):
         yield
 
 

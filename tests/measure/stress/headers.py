@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from mlx_audio_turbo.errors import ModelFolderError, VoiceError
 from mlx_audio_turbo.files.safetensors_reader import Reader
-from mlx_audio_turbo.loading.weights import load_weights
+from mlx_audio_turbo.loading.weights import load_weights, open_weights
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.voice import Voice
 from mlx_audio_turbo_convert.synthetic import voice as stand_ins
@@ -161,7 +161,7 @@ def read(path: Path) -> None:
 
 def read_weights(path: Path) -> None:
     """As a model folder's."""
-    load_weights(_SMALL, path, _STORED, dtype=mx.float32)
+    load_weights(_SMALL, open_weights(path, _STORED), dtype=mx.float32)
 
 
 def check(count: int, place: Path, *, seed: int = 0) -> Counter[str]:
