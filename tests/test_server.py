@@ -17,6 +17,7 @@ import pytest
 
 from mlx_audio_turbo import ChatterboxTurbo, Voice, VoiceLibrary
 from mlx_audio_turbo.audio.files import to_int16
+from mlx_audio_turbo.server import speaking
 from mlx_audio_turbo.server.settings import OPENAI_VOICES
 
 from .conftest import CLIP
@@ -405,3 +406,18 @@ def test_metrics_and_the_page(server: Running) -> None:
     assert "<textarea" in page and "http://" not in page.replace("http://www.w3.org", "")
     options = {o["name"]: o for o in httpx.get(f"{server.url}/v1/options").json()["options"]}
     assert options["temperature"]["minimum"] == 0 and "batch_size" not in options
+
+
+def test_what_encodes_is_not_imported_where_all_are_served(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    real = speaking.audio_stream
+
+    def noted(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return real(*given)
+
+    monkeypatch.setattr(speaking, "audio_stream", noted)
+    assert speak(server, response_format="mp3").status_code == 200
+    assert threads and all("AnyIO" in name for name in threads), threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -163,6 +164,8 @@ def _serve(args: argparse.Namespace) -> None:
     app = create_app(args.model or [DEFAULT_MODEL], settings=settings)
     if args.warm_up:
         asyncio.run(app.state.server.speaking.warm_up())
+        gc.collect()
+        gc.freeze()  # a collection looks at all that was imported, and holds up everybody
     level = "info" if args.verbose else "warning"
     config = uvicorn_config(app, host=args.host, port=args.port, log_level=level)
     SpeechServer(config, app.state.server.draining).run()

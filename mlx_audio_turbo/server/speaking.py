@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..audio.files import load_whole
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
-from ..errors import VoiceError
+from ..errors import ExtraError, VoiceError
 from ..models.base import Model
 from ..models.voice_conversion import VoiceConverter
 from ..options import RUN_OPTIONS
@@ -68,7 +68,14 @@ class Speaking:
         self._steady = SteadyChunks()
 
     async def warm_up(self) -> None:
-        """Load the first model, and speak a word in the voice that it has where none is named."""
+        """Load the first model, and speak a word in the voice that it has where none is named.
+
+        What is imported, compiled and computed once holds up the first listener otherwise, and with
+        the interpreter's lock everybody else.
+        """
+        for format in MEDIA_TYPES:
+            with suppress(ExtraError):
+                await to_thread.run_sync(audio_stream, format, SAMPLE_RATE)
         model: Any = await self._pool.get(None)
         try:
             voice = await self.voice(model, None)
@@ -112,7 +119,7 @@ class Speaking:
         first = await next_chunk(chunks)
         if first is not None:
             self.metrics.first_audio(time.monotonic() - started)
-        encoder = audio_stream(spec.format, SAMPLE_RATE)
+        encoder = await to_thread.run_sync(audio_stream, spec.format, SAMPLE_RATE)
         body = self._body(first, chunks, encoder, spec, started)
         media = "text/event-stream" if spec.events else MEDIA_TYPES[spec.format]
         return _Streamed(stack, body, media_type=media, headers={"Cache-Control": "no-store"})
@@ -193,7 +200,7 @@ class Speaking:
         settings = self._settings
         if name is not None:
             name = settings.voice_aliases.get(name, name)
-        if name in OPENAI_VOICES and name not in self._library.names():
+        if name in OPENAI_VOICES and name not in await to_thread.run_sync(self._library.names):
             name = settings.default_voice
         if name is None or name == "default":
             name = settings.default_voice

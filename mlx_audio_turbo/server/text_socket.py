@@ -156,7 +156,7 @@ class TextSocket:
         async with AsyncExitStack() as stack:
             stack.callback(self._text.put, None)  # ends the thread that waits for text
             chunks = await self._speaking.chunks(spec, stack, iter(self._text.get, None))
-            encoder = audio_stream(spec.format, SAMPLE_RATE)
+            encoder = await to_thread.run_sync(audio_stream, spec.format, SAMPLE_RATE)
             while (chunk := await next_chunk(chunks)) is not None:
                 samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
                 await self._audio(spec, await to_thread.run_sync(encoder.write, chunk.audio))
