@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..ops.compiled import vocoder_kernels as kernels
-from ..ops.compiled.panels import Addresses
+from ..ops.compiled.panels import Addresses, kept
 from ..ops.compiled.tiles import COLUMNS
 from ..ops.compiled.vocoder_kernels import MARGIN
 from ..ops.fast_math import SINE_SQUARED_SCALE
@@ -30,8 +30,8 @@ def residuals(
 
     All (B, T, C).
     """
-    units = [_Unit(unit) for unit in of_source.units]
-    branches = [[_Unit(unit) for unit in stack.units] for stack in stacks]
+    units = kept(of_source, _units)
+    branches = [kept(stack, _units) for stack in stacks]
     results: list[mx.array] = []
     for row in range(x.shape[0]):
         start = _to_rows(x[row])
@@ -44,6 +44,10 @@ def residuals(
         total *= np.float32(1 / len(branches))
         results.append(_from_rows(total))
     return mx.stack(results)
+
+
+def _units(stack: ResidualStack) -> list[_Unit]:
+    return [_Unit(unit) for unit in stack.units]
 
 
 def _through(

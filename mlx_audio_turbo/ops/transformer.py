@@ -129,14 +129,13 @@ class Transformer:
         )  # fmt: skip
 
 
-def project(weight: mx.array, x: np.ndarray) -> np.ndarray:
+def project(weight: Addresses, outputs: int, x: np.ndarray) -> np.ndarray:
     """``x`` (P, inputs, COLUMNS) times a weight (outputs, inputs)."""
-    outputs, inputs = weight.shape
+    inputs, place = x.shape[1], int(weight.array[0])
     y = np.empty((len(x), outputs, COLUMNS), np.float32)
-    weights = Addresses(weight)
 
     def work(lane: int, panel: int) -> None:
-        kernels.linear(x.ctypes.data, panel, inputs, outputs, int(weights.array[0]), y.ctypes.data)
+        kernels.linear(x.ctypes.data, panel, inputs, outputs, place, y.ctypes.data)
 
     for_each(work, len(x))
     return y

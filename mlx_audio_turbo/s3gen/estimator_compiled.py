@@ -34,7 +34,9 @@ class CompiledEstimator:
     """Computes at once, on views of the network's own arrays."""
 
     def __init__(self, network: Estimator):
-        self._network, self._config = network, network.config
+        self._config = network.config
+        self._time_mlp, self._final_proj = network.time_mlp, network.final_proj
+        self._time_mixer = network.time_mixer if network.config.mean_flow else None
         self._levels = [_Level(level) for level in (network.down, *network.mid, network.up)]
         self._down_conv = Addresses(*_parameters(network.down_conv))
         self._up_conv = Addresses(*_parameters(network.up_conv))
@@ -61,19 +63,18 @@ class CompiledEstimator:
             from_panels(_Run(row[:end], self._config).through(self, times), time)
             for row, end in zip(inputs, ends, strict=True)
         ]
-        return self._network.final_proj(mx.array(np.stack(rows)))
+        return self._final_proj(mx.array(np.stack(rows)))
 
     def _embed_time(self, t: float, r: float) -> np.ndarray:
         """:meth:`.Estimator.embed_time` (E,). MLX multiplies one row slowly."""
-        network = self._network
-        mlp, size = network.time_mlp, network.time_mlp.linear1.weight.shape[1]
+        mlp, size = self._time_mlp, self._time_mlp.linear1.weight.shape[1]
         both = [
             _product(mlp.linear2, y / (1 + np.exp(-y)))
             for y in (_product(mlp.linear1, x) for x in np.asarray(time_sinusoids((t, r), size)))
         ]
         y = both[0]
-        if self._config.mean_flow:
-            y = _product(network.time_mixer, np.concatenate(both))
+        if self._time_mixer is not None:
+            y = _product(self._time_mixer, np.concatenate(both))
         return y * np.tanh(np.logaddexp(y, np.float32(0)))
 
 

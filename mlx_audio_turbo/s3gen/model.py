@@ -125,9 +125,10 @@ class TokenToMel(nn.Module):
         config, weight = self.estimator.config, self.estimator.final_proj.weight
         if not lanes.suited(weight, config.channels, config.head_dim):
             return self.estimator
+        from ..ops.compiled.panels import kept
         from .estimator_compiled import CompiledEstimator
 
-        return CompiledEstimator(self.estimator)
+        return kept(self.estimator, CompiledEstimator)
 
     def __call__(
         self,

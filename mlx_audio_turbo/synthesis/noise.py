@@ -6,7 +6,7 @@ The same seed and frame give the same values, however the frames are cut into wi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 
@@ -15,18 +15,35 @@ from ..config import SAMPLES_PER_FRAME
 BLOCK = 64
 """Frames that share one random key. A window computes whole blocks and cuts them."""
 
+OVERLAP = 16
+"""Frames at the end of a window that the next one has at its start."""
+
 
 def fold(key: mx.array, index: int) -> mx.array:
     """A random key for ``index``, derived from ``key``."""
     return mx.random.split(key + mx.array([0, index], mx.uint32))[0]
 
 
-def frame_normal(key: mx.array, start: int, frames: int, width: int) -> mx.array:
-    """Standard normal values (frames, width) of the frames from ``start`` on."""
+def frame_normal(
+    key: mx.array, start: int, frames: int, width: int, kept: dict[int, mx.array] | None = None
+) -> mx.array:
+    """Standard normal values (frames, width) of the frames from ``start`` on.
+
+    Args:
+        kept: the last blocks of the call before, if it had this key and width; becomes those of
+            this one.
+    """
     first, last = start // BLOCK, -(-(start + frames) // BLOCK)
-    blocks = [mx.random.normal((BLOCK, width), key=fold(key, i)) for i in range(first, last)]
+    known = {} if kept is None else kept
+    blocks = {
+        i: known[i] if i in known else mx.random.normal((BLOCK, width), key=fold(key, i))
+        for i in range(first, last)
+    }
+    if kept is not None:
+        kept.clear()
+        kept.update({i: blocks[i] for i in blocks if (i + 1) * BLOCK > start + frames - OVERLAP})
     offset = start - first * BLOCK
-    return mx.concatenate(blocks)[offset : offset + frames]
+    return mx.concatenate([*blocks.values()])[offset : offset + frames]
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class NoiseSource:
     """All random numbers of one utterance's rendering, from one key (2,)."""
 
     key: mx.array
+    _last: dict[int, mx.array] = field(default_factory=dict, compare=False, repr=False)
 
     def flow(self, start: int, frames: int, mels: int) -> mx.array:
         """(1, frames, mels): the solver's initial state, of the frames from ``start`` on."""
@@ -47,5 +65,5 @@ class NoiseSource:
     def source(self, start: int, frames: int, harmonics: int) -> mx.array:
         """(1, samples, harmonics + 1): noise of the source, of the frames from ``start`` on."""
         width = SAMPLES_PER_FRAME * (harmonics + 1)
-        drawn = frame_normal(fold(self.key, 2), start, frames, width)
+        drawn = frame_normal(fold(self.key, 2), start, frames, width, self._last)
         return drawn.reshape(1, frames * SAMPLES_PER_FRAME, harmonics + 1)

@@ -65,6 +65,7 @@ class TokenToWav:
         self._prompt_tokens = mx.array(voice.s3gen_prompt_tokens)[None]
         self._prompt_mel = mx.array(voice.s3gen_prompt_mel)[None]
         self._x_vector = mx.array(voice.x_vector)[None]
+        self._prompt_noise: mx.array | None = None
         self._emitted = 0  # frames that the vocoder has
         self._overlap: mx.array | None = None  # the last chunk's version of the next frames
 
@@ -118,9 +119,10 @@ class TokenToWav:
     def _noise(self, first: int, frames: int) -> mx.array:
         """Noise (1, n, mels): the prompt's frames, then ``frames`` of speech from ``first`` on."""
         known = self._prompt_mel.shape[1]
-        prompt = self._random.flow(0, known, self._mels)
+        if self._prompt_noise is None:
+            self._prompt_noise = self._random.flow(0, known, self._mels)
         speech = self._random.flow(known + first, frames, self._mels)
-        return mx.concatenate([prompt, speech], axis=1) * self._config.noise_scale
+        return mx.concatenate([self._prompt_noise, speech], axis=1) * self._config.noise_scale
 
     def _closed(self, tokens: Sequence[int]) -> list[int]:
         return [*tokens, *[SILENCE] * self._config.closing_silence]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
 from .tiles import COLUMNS
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
 
 
 class Addresses:
@@ -20,6 +28,23 @@ class Addresses:
         self.array = np.array(
             [0 if each is None else each.ctypes.data for each in self._kept], np.int64
         )
+
+
+def kept(module: M, make: Callable[[M], T]) -> T:
+    """What ``make`` gives for a network, made again only where one of its arrays is another one.
+
+    Nothing in the package writes into an array of a network.
+
+    Args:
+        make: one function for each network. What it gives does not refer to the network, which
+            would then live until the next search for cycles.
+    """
+    arrays = [array for _, array in tree_flatten(module.parameters())]
+    known, made = module.__dict__.get("_kept_for_kernels", ((), None))
+    if len(known) != len(arrays) or any(a is not b for a, b in zip(known, arrays, strict=True)):
+        made = make(module)
+        module.__dict__["_kept_for_kernels"] = arrays, made
+    return made
 
 
 def to_panels(x: np.ndarray) -> np.ndarray:
