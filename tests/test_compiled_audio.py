@@ -158,3 +158,21 @@ def test_every_task_is_done_once_and_an_error_is_raised() -> None:
 
     with pytest.raises(ValueError, match="seven"):
         lanes.for_each(fail, 100)
+
+
+def test_a_network_whose_weight_is_replaced_computes_with_the_new_one() -> None:
+    from mlx_audio_turbo.ops.compiled.panels import kept
+
+    network, made = randomised(nn.Linear(8, 8)), []
+
+    def make(module: nn.Linear) -> int:
+        made.append(module["weight"])
+        return len(made)
+
+    assert [kept(network, make) for _ in range(2)] == [1, 1]
+    network.weight = mx.zeros((8, 8))
+    assert [kept(network, make) for _ in range(2)] == [2, 2]
+    assert made[1] is network["weight"]
+    network.update({"bias": mx.zeros(8)})
+    assert kept(network, make) == 3
+    assert list(dict(network.parameters())) == ["weight", "bias"]  # it is no parameter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlx.core as mx
 import numpy as np
@@ -116,6 +117,19 @@ def test_noise_belongs_to_its_frame() -> None:
     assert abs(whole.mean()) < 0.1
     assert abs(whole.std() - 1) < 0.1
     assert not np.array_equal(whole[:64], whole[64:128])
+
+
+def test_noise_that_windows_share_is_drawn_once_and_is_the_same() -> None:
+    whole = np.array(NoiseSource(mx.random.key(2)).source(0, 200, 8))
+    draws, drawn = NoiseSource(mx.random.key(2)), []
+    with mock.patch.object(mx.random, "normal", side_effect=mx.random.normal) as normal:
+        for start, frames in ((0, 40), (30, 50), (70, 130)):
+            window = np.array(draws.source(start, frames, 8))
+            first, last = 480 * start, 480 * (start + frames)
+            np.testing.assert_array_equal(window, whole[:, first:last])
+            drawn.append(normal.call_count)
+    assert drawn == [1, 2, 4]  # blocks of 64 frames
+    assert draws.source(190, 10, 4).shape == (1, 4_800, 5)
 
 
 def test_streams_of_one_seed_differ() -> None:

@@ -15,6 +15,8 @@ from ..config import SAMPLES_PER_FRAME
 BLOCK = 64
 """Frames that share one random key. A window computes whole blocks and cuts them."""
 
+Blocks = dict[tuple[int, int], mx.array]
+"""By index and width."""
 OVERLAP = 16
 """Frames at the end of a window that the next one has at its start."""
 
@@ -25,23 +27,25 @@ def fold(key: mx.array, index: int) -> mx.array:
 
 
 def frame_normal(
-    key: mx.array, start: int, frames: int, width: int, kept: dict[int, mx.array] | None = None
+    key: mx.array, start: int, frames: int, width: int, kept: Blocks | None = None
 ) -> mx.array:
     """Standard normal values (frames, width) of the frames from ``start`` on.
 
     Args:
-        kept: the last blocks of the call before, if it had this key and width; becomes those of
-            this one.
+        kept: the last blocks of the call before, which had this key; becomes those of this one.
     """
     first, last = start // BLOCK, -(-(start + frames) // BLOCK)
     known = {} if kept is None else kept
     blocks = {
-        i: known[i] if i in known else mx.random.normal((BLOCK, width), key=fold(key, i))
+        (i, width): known[i, width]
+        if (i, width) in known
+        else mx.random.normal((BLOCK, width), key=fold(key, i))
         for i in range(first, last)
     }
     if kept is not None:
         kept.clear()
-        kept.update({i: blocks[i] for i in blocks if (i + 1) * BLOCK > start + frames - OVERLAP})
+        least = start + frames - OVERLAP
+        kept.update({at: each for at, each in blocks.items() if (at[0] + 1) * BLOCK > least})
     offset = start - first * BLOCK
     return mx.concatenate([*blocks.values()])[offset : offset + frames]
 
@@ -51,7 +55,7 @@ class NoiseSource:
     """All random numbers of one utterance's rendering, from one key (2,)."""
 
     key: mx.array
-    _last: dict[int, mx.array] = field(default_factory=dict, compare=False, repr=False)
+    _last: Blocks = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def flow(self, start: int, frames: int, mels: int) -> mx.array:
         """(1, frames, mels): the solver's initial state, of the frames from ``start`` on."""
