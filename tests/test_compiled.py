@@ -55,8 +55,6 @@ def test_a_product_is_that_of_the_expanded_weights(bits: int, group: int, dtype:
     layer = layer_of(bits, group, dtype, outputs=67, inputs=256)
     matrix = Matrix.of(layer)  # pyright: ignore[reportArgumentType]
     assert matrix is not None and np.shares_memory(matrix.weights, Matrix.of(layer).weights)  # pyright: ignore
-    weights = matrix.floats(slice(40, 60))
-    np.testing.assert_allclose(weights, expanded(layer)[40:60], rtol=1e-6, atol=1e-6)
     x = np.random.default_rng(2).standard_normal((5, 256)).astype(np.float32)
     found = matrix.times(x)
     theirs = x @ expanded(layer).T

@@ -6,23 +6,24 @@ Dimensions: B batch, T time, C width, D head width, V speech ids.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import mlx.nn as nn
 import numpy as np
 
 from ..config import Quantization
-from ..ops import blas, compiled
-from ..ops.compiled import pieces
+from ..ops import compiled
+from ..ops.compiled import pieces, prompt
 from ..ops.compiled import transformer as kernels
 from ..ops.compiled.formats import SPAN, Format
 from ..ops.compiled.matrices import Matrix
+from ..ops.compiled.panels import panels_of
+from ..ops.compiled.tiles import COLUMNS
 from .cache import KeyValueCache
 from .lanes import Lanes
-from .transformer_numpy import parallel, pool, split
+from .transformer_numpy import pool
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class StoredLinear:
     def addresses(self) -> tuple[int, int, int, int]:
         """As the kernel's table has them."""
         return *self.matrix.addresses, address(self.bias)
+
+    def part(self, some: slice) -> StoredLinear:
+        """Some of the outputs."""
+        return StoredLinear(self.matrix.part(some), None if self.bias is None else self.bias[some])
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,8 @@ class StoredLayer:
         return [*found, 0, 0]
 
 
-class CompiledStep:
-    """One position of a few rows: one call of a kernel in each thread."""
+class CompiledTransformer:
+    """The layers and the head: one call of a kernel in each thread."""
 
     def __init__(
         self,
@@ -103,7 +108,7 @@ class CompiledStep:
         self._head_places = np.array([*norm.addresses, *head.matrix.addresses], np.int64)
         self._no_angles = np.empty((0, width // heads), np.float32)
         self._buffers: _Buffers | None = None
-        kernels.compile_step(*self._formats)
+        compile_kernels(*self._formats)
 
     def __call__(
         self,
@@ -112,16 +117,34 @@ class CompiledStep:
         padding: Sequence[int],
         angles: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Logits (B, V) of one position (B, C).
+        """Logits (B, V) of what follows the positions ``x`` (B, T, C).
 
         Args:
             padding: (B,), how many of the first positions of each row are masked.
-            angles: (B, D), cosines then sines of the angles by which queries and keys turn.
+            angles: (B, T, D), cosines then sines of the angles by which queries and keys turn.
         """
+        if x.shape[1] > 1:
+            return self._several(x, cache, padding, angles)
         batch, (_, heads, head_dim, *_) = len(x), self._sizes
         for row, layer in zip(self._table, cache.layers, strict=True):
             row[kernels.KEYS :] = layer.row_in_place(batch, heads, head_dim)
-        room = cache.layers[0].capacity
+        turns = None if angles is None else angles[:, 0]
+        lanes, started = self._lanes.count(), time.perf_counter()
+        logits = self._one(self._table, x[:, 0], cache, padding, turns, lanes)
+        self._lanes.took(lanes, (time.perf_counter() - started) / batch)
+        return logits
+
+    def _one(
+        self,
+        table: np.ndarray,
+        x: np.ndarray,
+        cache: KeyValueCache,
+        padding: Sequence[int],
+        angles: np.ndarray | None,
+        lanes: int,
+    ) -> np.ndarray:
+        """Logits (B, V) of ``x`` (B, C) after the layers of ``table`` and the head."""
+        batch, room = len(x), cache.layers[0].capacity
         buffers = self._buffers
         if buffers is None or buffers.batch != batch or buffers.sizes[-1] != room:
             self._buffers = buffers = _Buffers((*self._sizes, batch, 0, room), self._lanes.most)
@@ -130,17 +153,50 @@ class CompiledStep:
         sizes[-2] = cache.offset
         buffers.arrays[0][:batch] = x
         arguments: list[Any] = [*self._formats, self._counters, self._base]
-        arguments += [self._table, self._head_places, sizes, np.array(padding, np.int64)]
-        arguments += [self._no_angles if angles is None else angles, self._eps, *buffers.arrays]
-        lanes, started = self._lanes.count(), time.perf_counter()
-        for work in buffers.works[1:lanes]:
-            pool().submit(kernels.step, *arguments, work)
-        kernels.step(*arguments, buffers.works[0])
-        self._base += kernels.piece_count(len(self._layers), sizes)
-        pieces.wait(self._counters, self._base)
-        self._lanes.took(lanes, (time.perf_counter() - started) / batch)
+        arguments += [table, self._head_places, sizes, np.array(padding, np.int64)]
+        angles = self._no_angles if angles is None else np.ascontiguousarray(angles)
+        arguments += [angles, self._eps, *buffers.arrays]
+        self._run(
+            kernels.step, arguments, buffers.works[:lanes], kernels.piece_count(len(table), sizes)
+        )
         logits = buffers.arrays[-1][:batch]
         return logits.copy() if self._head.bias is None else logits + self._head.bias
+
+    def _several(
+        self,
+        x: np.ndarray,
+        cache: KeyValueCache,
+        padding: Sequence[int],
+        angles: np.ndarray | None,
+    ) -> np.ndarray:
+        """Logits (B, V) of what follows several positions (B, T, C)."""
+        (batch, count, width), (_, heads, head_dim, units, _) = x.shape, self._sizes
+        for row, layer in zip(self._table, cache.layers, strict=True):
+            held = layer.append_in_place((batch, heads, count, head_dim))
+            row[kernels.KEYS :] = [each.ctypes.data for each in held]
+        room, lanes = cache.layers[0].capacity, self._lanes.most
+        sizes = (width, heads, head_dim, units, batch, count, cache.offset, room, lanes)
+        sizes = np.array(sizes, np.int64)
+        panels = panels_of(x)
+        turns = np.empty((0, 0, 0), np.float32) if angles is None else panels_of(angles)
+        arguments: list[Any] = [self._formats[0], self._counters, self._base, self._table]
+        arguments += [sizes, np.array(padding, np.int64), turns, self._eps, panels]
+        arguments += [np.empty_like(panels), np.empty_like(panels)]
+        arguments += [np.empty((len(panels), units, COLUMNS), np.float32)]
+        works = [np.empty(prompt.work_floats(sizes), np.float32) for _ in range(lanes)]
+        self._run(prompt.prompt, arguments, works, prompt.piece_count(len(self._layers), sizes))
+        last = panels.reshape(batch, -1, width, COLUMNS)[:, -1, :, (count - 1) % COLUMNS]
+        return self._one(self._table[:0], last, cache, padding, None, lanes)
+
+    def _run(
+        self, kernel: compiled.Kernel, arguments: list[Any], works: Sequence[np.ndarray], count: int
+    ) -> None:
+        """Compute ``count`` pieces, in as many threads as there are ``works``."""
+        for work in works[1:]:
+            pool().submit(kernel, *arguments, work)
+        kernel(*arguments, works[0])
+        self._base += count
+        pieces.wait(self._counters, self._base)
 
 
 class _Buffers:
@@ -153,24 +209,6 @@ class _Buffers:
         shapes = (width, width, width, units, vocabulary)
         self.arrays = [np.zeros((kept, size), np.float32) for size in shapes]
         self.works = [np.zeros(kernels.work_floats(self.sizes), np.float32) for _ in range(lanes)]
-
-
-def expanded(
-    matrices: Mapping[str, Matrix], scratch: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Weights in float32 by name, which lie in ``scratch`` where they are not stored so."""
-    found = {}
-    for name, stored in matrices.items():
-        if stored.format.is_float32:
-            found[name] = stored.weights
-            continue
-        if name not in scratch:
-            scratch[name] = np.empty((stored.outputs, stored.inputs), np.float32)
-        y = scratch[name]
-        parts = split(stored.outputs, blas.cores())
-        parallel([partial(stored.floats, some, y[some]) for some in parts])
-        found[name] = y
-    return found
 
 
 def address(array: np.ndarray | None) -> int:
@@ -191,7 +229,13 @@ def start_compiling(quantization: Quantization | None, floats: str) -> None:
     blocks = head
     if quantization is not None:
         blocks = Format(quantization.bits, quantization.group_size, floats)
-    compiled.in_background(lambda: kernels.compile_step(blocks, head), name="T3")
+    compiled.in_background(lambda: compile_kernels(blocks, head), name="T3")
+
+
+def compile_kernels(blocks: Format, head: Format) -> None:
+    """Compile what layers and head of these formats need, or read it from the cache."""
+    kernels.compile_step(blocks, head)
+    prompt.compile_prompt(blocks)
 
 
 def fits(width: int, heads: int) -> bool:

@@ -192,6 +192,35 @@ def norm(typing: Any, x: Any, rows: Any, weight: Any, bias: Any, eps: Any, targe
     return types.void(*[types.int64] * 4, types.float32, types.int64), generate
 
 
+@intrinsic
+def rms_norm(typing: Any, x: Any, rows: Any, weight: Any, eps: Any, target: Any) -> Any:
+    """The RMS norm over the rows of each column of a panel, times weight (rows,)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, rows, weight, eps, target = arguments
+        source, target = _Panel(builder, x), _Panel(builder, target)
+        share = v.repeated(builder, builder.fdiv(v.FLOAT(1), builder.sitofp(rows, v.FLOAT)))
+        squares = _variables(builder, 0)
+        with cgutils.for_range(builder, rows, intp=v.I64) as loop:
+            for each, value in zip(squares, source.row(loop.index), strict=True):
+                builder.store(v.fma(builder, value, value, builder.load(each)), each)
+        factors = []
+        for each in squares:
+            mean = v.fma(builder, builder.load(each), share, v.repeated(builder, eps))
+            factors.append(builder.fdiv(v.filled(1), _root(builder, mean)))
+        with cgutils.for_range(builder, rows, intp=v.I64) as loop:
+            place = builder.add(weight, builder.mul(loop.index, v.I64(4)))
+            gain = v.repeated(builder, v.load(builder, place, v.FLOAT))
+            values = zip(source.row(loop.index), factors, strict=True)
+            target.write(
+                loop.index,
+                [builder.fmul(builder.fmul(value, factor), gain) for value, factor in values],
+            )
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3, types.float32, types.int64), generate
+
+
 def _root(builder: Any, x: Any) -> Any:
     function = ir.FunctionType(x.type, [x.type])
     name = f"llvm.sqrt.v{x.type.count}f32"

@@ -147,12 +147,17 @@ def added(x, bias, count, y):  # pyright: ignore
 
 @part
 def gelu(x, bias, count):  # pyright: ignore
-    """The tanh form of GELU of ``count`` values at x plus those at ``bias``, in place."""
+    """The tanh form of GELU of ``count`` values at x plus those at ``bias``, in place.
+
+    A ``bias`` of 0 is none.
+    """
     one = filled(np.float32(1))
     # x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x ** 3).
     slope, cubic = filled(np.float32(-1.5957691216057308)), filled(np.float32(-0.07135481282553))
     for i in range(0, 4 * count, STEP):
-        value = add(load(x + i), load(bias + i))
+        value = load(x + i)
+        if bias != 0:
+            value = add(value, load(bias + i))
         u = times(fma(times(value, value), cubic, slope), value)
         store(divide(value, add(one, exp(u))), x + i)
 

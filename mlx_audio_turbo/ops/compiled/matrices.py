@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 
 from .formats import Format
-from .products import OUTPUTS, expand, product
+from .products import OUTPUTS, product
 
 _NAMES = {mx.float32: "float32", mx.float16: "float16", mx.bfloat16: "bfloat16"}
 
@@ -66,16 +66,6 @@ class Matrix:
         """Of weights, scales and biases."""
         parts = (self.weights, self.scales, self.biases)
         return tuple(0 if part is None else part.ctypes.data for part in parts)  # pyright: ignore
-
-    def floats(self, some: slice, y: np.ndarray | None = None) -> np.ndarray:
-        """The weights of some outputs as float32, written to ``y`` where it is given."""
-        if y is None:
-            y = np.empty((some.stop - some.start, self.inputs), np.float32)
-        if self.format.is_float32:
-            y[:] = self.weights[some]
-        else:
-            expand(self.format, self.addresses, self.inputs, some.start, len(y), y)
-        return y
 
     def times(self, x: np.ndarray) -> np.ndarray:
         """(rows, inputs) to (rows, outputs), float32, on one thread."""

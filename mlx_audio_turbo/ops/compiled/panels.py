@@ -47,6 +47,11 @@ def kept(module: M, make: Callable[[M], T]) -> T:
     return made
 
 
+def panels_of(x: np.ndarray) -> np.ndarray:
+    """(B, T, C) to panels (B * P, C, COLUMNS), each row's one after another."""
+    return np.concatenate([to_panels(row) for row in x])
+
+
 def to_panels(x: np.ndarray) -> np.ndarray:
     """(T, C) to panels (P, C, COLUMNS) of neighbouring steps, with zeros behind the last one."""
     time, channels = x.shape

@@ -32,38 +32,38 @@ def start_of(outputs, pieces, index):  # pyright: ignore
 
 
 @part
-def _place(index, layers, counts, last):  # pyright: ignore
+def _place(index, layers, counts):  # pyright: ignore
     """Layer, stage and number in the stage of piece ``index``."""
-    a, b, c, d = counts
-    of_layer = a + b + c + d
-    if index >= layers * of_layer:
-        return layers, last, index - layers * of_layer
-    layer = index // of_layer
-    piece = index - layer * of_layer
-    if piece < a:
-        return layer, 0, piece
-    if piece < a + b:
-        return layer, 1, piece - a
-    if piece < a + b + c:
-        return layer, 2, piece - a - b
-    return layer, 3, piece - a - b - c
+    of_layer = 0
+    for count in counts:
+        of_layer += count
+    layer = min(layers, index // of_layer)
+    piece, stage = index - layer * of_layer, len(counts)
+    if layer < layers:
+        stage = 0
+        while piece >= counts[stage]:
+            piece -= counts[stage]
+            stage += 1
+    return layer, stage, piece
 
 
 @part
 def take(counters, base, layers, counts, of_head):  # pyright: ignore
     """Layer, stage and number of a piece that this thread has taken and can compute.
 
-    ``counts`` has the pieces of a layer's four stages; stage 4 is the head, and stage -1 tells that
-    no piece is left.
+    ``counts`` has the pieces of a layer's stages; the head is the stage behind them, and stage -1
+    tells that no piece is left.
     """
     taken, done = address(counters) + 8 * TAKEN, address(counters) + 8 * DONE
-    pieces = layers * (counts[0] + counts[1] + counts[2] + counts[3]) + of_head
+    pieces = of_head
+    for count in counts:
+        pieces += layers * count
     spins = 0
     while True:
         index = read_shared(taken) - base
         if index >= pieces:
             return layers, -1, index
-        layer, stage, piece = _place(index, layers, counts, 4)
+        layer, stage, piece = _place(index, layers, counts)
         if read_shared(done) - base < index - piece:
             spins += 1
             if spins > SPINS:

@@ -291,16 +291,25 @@ def ordered(format, x, y, count):  # pyright: ignore
             store(load(x + i), y + i)
 
 
-@kernel()
-def expand(format, matrix, inputs, first, outputs, y):  # pyright: ignore
-    """y (outputs, inputs) = the outputs from ``first`` of a matrix, as float32."""
-    spans = inputs // format.span
+@part
+def expand_rows(format, matrix, inputs, first, outputs, start, count, scratch):  # pyright: ignore
+    """Write ``count`` inputs from ``start`` of the outputs from ``first`` as float32 to scratch.
+
+    Both are multiples of the format's span. Behind them ``scratch`` has room for two values a group
+    of these outputs.
+    """
+    spans, part, skip = inputs // format.span, count // format.span, start // format.span
     weights, scales, biases = matrix
     weights += first * spans * format.span_bytes
     if format.bits != 0:
-        scratch = np.empty(2 * outputs * spans, np.float32)
-        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, scratch)
-    _expand(format, weights, scales, biases, outputs * spans, address(y))
+        room = scratch[outputs * count :]
+        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, room)
+    for row in range(outputs):
+        place = row * spans + skip
+        _expand(
+            format, weights + place * format.span_bytes, scales + 4 * place, biases + 4 * place,
+            part, address(scratch) + 4 * row * count,
+        )  # fmt: skip
 
 
 @kernel()

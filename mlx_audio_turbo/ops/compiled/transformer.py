@@ -18,7 +18,7 @@ from numba.core import types
 from .formats import Format
 from .layer_parts import added, attend, copied, gelu, norm, rotate, scaled, swiglu
 from .pieces import finish, pieces_of, start_of, take, wait
-from .products import expand, multiply, ordered
+from .products import multiply, ordered
 from .runtime import kernel
 from .words import WIDTH, address
 
@@ -197,13 +197,9 @@ def work_floats(sizes: np.ndarray) -> int:
 
 
 def compile_step(format: Format, head_format: Format) -> None:
-    """Compile what a step and a prompt need of these formats, or read it from the cache."""
+    """Compile what a step needs of these formats, or read it from the cache."""
     integers, floats = types.int64[::1], types.float32[:, ::1]
     arguments: list[Any] = [format.numba_type, head_format.numba_type, integers, types.int64]
     arguments += [types.int64[:, ::1], integers, integers, integers, floats, types.float32]
     step.compile(*arguments, *[floats] * 5, types.float32[::1])
     wait.compile(integers, types.int64)
-    places = types.UniTuple(types.int64, 3)
-    for each in {format, head_format}:
-        if not each.is_float32:
-            expand.compile(each.numba_type, places, *[types.int64] * 3, floats)

@@ -82,13 +82,13 @@ def larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-def prefetch(builder: Any, address: Any) -> None:
-    """Ask for the line at ``address``, which need not exist."""
+def prefetch(builder: Any, address: Any, *, near: bool = True) -> None:
+    """Ask for the line at ``address``, which need not exist, in the first cache or the second."""
     pointer = builder.inttoptr(address, I8.as_pointer())
     suffix = "p0i8" if "i8*" in str(pointer.type) else "p0"
     function = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
     call = cgutils.get_or_insert_function(builder.module, function, f"llvm.prefetch.{suffix}")
-    builder.call(call, [pointer, I32(0), I32(3), I32(1)])
+    builder.call(call, [pointer, I32(0), I32(3 if near else 2), I32(1)])
 
 
 def widened(builder: Any, address: Any, floats: str, count: int = WIDTH) -> Any:

@@ -72,6 +72,17 @@ def store(typing: Any, value: Any, address: Any) -> Any:
 
 
 @intrinsic
+def ask(typing: Any, address: Any) -> Any:
+    """Ask for the line at ``address``, which need not exist, in the second cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        v.prefetch(builder, arguments[0], near=False)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@intrinsic
 def filled(typing: Any, value: Any) -> Any:
     """A vector with the float32 ``value`` everywhere."""
     return VECTOR(types.float32), _vectors(v.repeated)
