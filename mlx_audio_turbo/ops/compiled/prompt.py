@@ -22,9 +22,9 @@ from .pieces import finish, take, wait
 from .products import LINE as CACHE_LINE
 from .products import expand_rows
 from .runtime import kernel
-from .tiles import COLUMNS, ROWS, multiply, multiply_ahead
+from .tiles import COLUMNS, ROWS, multiply_ahead
 from .transformer import ENTER, GATE, KEYS, LEAVE, NORM1, NORM2, OUT, QUERY, VALUES
-from .words import address, ask, part
+from .words import address, apart, ask, part
 
 LINE = 4 * COLUMNS
 """Bytes of a row of a panel."""
@@ -45,6 +45,7 @@ def _product(
     The bias is added, and c itself where ``added`` is true. The panels' strides are bytes.
     ``after`` is the first of the outputs that this thread probably needs next.
     """
+    apart()
     weights, scales, biases, bias = linear
     row = inputs // format.span * format.span_bytes
     if bias != 0:
@@ -94,8 +95,8 @@ def _attend(queries, keys, values, first, before, end, width, target, scores):  
     """
     start = first // ROWS * ROWS
     rows = (end - start + ROWS - 1) // ROWS * ROWS
-    multiply(
-        keys + 4 * start * width, 4 * width, 4, queries, LINE, width,
+    multiply_ahead(
+        keys, 0, 0, keys + 4 * start * width, 4 * width, 4, queries, LINE, width,
         0, 0, 0, scores, LINE, rows,
     )  # fmt: skip
     for position in range(max(first, before + 1), end):
@@ -104,8 +105,8 @@ def _attend(queries, keys, values, first, before, end, width, target, scores):  
     shares = scores + rows * LINE
     scores += (first - start) * LINE
     lanewise.softmax(scores, end - first, np.float32(width**-0.5), shares)
-    multiply(
-        values + 4 * first * width, 4, 4 * width, scores, LINE, end - first,
+    multiply_ahead(
+        keys, 0, 0, values + 4 * first * width, 4, 4 * width, scores, LINE, end - first,
         0, 0, 0, target, LINE, width,
     )  # fmt: skip
     lanewise.times_columns(target, width, shares)

@@ -14,7 +14,7 @@ from typing import Any
 from numba.core import cgutils, types
 
 from . import vectors as v
-from .words import intrinsic, part
+from .words import apart, intrinsic, part
 
 VECTORS = 3
 ROWS = 8 if v.WIDTH == 16 else 4
@@ -156,6 +156,7 @@ def multiply_ahead(
     That is as many rows at ``ahead``, ``ahead_row`` bytes apart, of ``ahead_step`` bytes for every
     ``ROWS`` of ``count``.
     """
+    apart()
     for row in range(0, rows, ROWS):
         more = added + row * added_row if added != 0 else 0
         of_rows = bias + 4 * row if bias != 0 else 0

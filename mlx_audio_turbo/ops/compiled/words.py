@@ -213,6 +213,17 @@ def take_shared(typing: Any, address: Any, expected: Any) -> Any:
 
 
 @intrinsic
+def apart(typing: Any) -> Any:
+    """Keep the part that calls this a function of its own, which is compiled once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def pause(typing: Any) -> Any:
     """Let a loop that waits for another thread take less of the core."""
     arm = platform.machine().lower() in ("arm64", "aarch64")
