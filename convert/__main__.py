@@ -19,6 +19,7 @@ from mlx_audio_turbo.files.paths import user_path
 from mlx_audio_turbo.voice import Voice
 
 from . import builtin_voice, card, compare, folder, published, source, verify
+from .precision import STORED
 from .synthetic import checkpoint as synthetic
 from .synthetic import tiny
 from .third_party import build as third_party
@@ -72,9 +73,9 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--revision", metavar="SHA", help="commit of the repository")
     build.add_argument(
         "--dtype",
-        choices=folder.STORED,
+        choices=STORED,
         default="float16",
-        help="of the weights, with --quantize of all others (default: %(default)s)",
+        help="of matrices and tables, with --quantize of all others (default: %(default)s)",
     )
     build.add_argument(
         "--quantize", action="store_true", help="T3's blocks in fewer bits; nothing else"

@@ -10,7 +10,7 @@ from mlx_audio_turbo.config import ModelConfig, to_dict
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 """Goes up when the same source would give another folder, so that caches are made again."""
 
 

@@ -222,11 +222,11 @@ def _contents(folder: Path, config: Mapping[str, Any], errors: Mapping[str, floa
     text = "## What is in it\n\n" + "\n".join(rows)
     quantization = config.get("quantization")
     if not quantization:
-        return f"{text}\n\nEvery weight is {config['dtype']}."
+        return f"{text}\n\n{_floats(config)}"
     text += (
         f"\n\nThe linear layers of T3's blocks have {quantization['bits']}-bit weights in groups "
-        f"of {quantization['group_size']}; everything else, the embeddings, heads, norms, speaker "
-        f"networks, flow and vocoder, is {config['dtype']}."
+        f"of {quantization['group_size']}; embeddings, heads, speaker networks, flow and vocoder "
+        f"are not quantised. {_floats(config)}"
     )
     if errors:
         values = np.array(list(errors.values()))
@@ -234,9 +234,16 @@ def _contents(folder: Path, config: Mapping[str, Any], errors: Mapping[str, floa
             f" Measured over the {len(errors)} quantised layers, |quantised - original| / "
             f"|original| is {values.mean():.2%} in the mean and {values.max():.2%} at most."
         )
-    return text + (
-        " On a CPU, where quantised products have no fast path, they are expanded on loading."
-    )
+    return f"{text} On a CPU without the extra `cpu` they are expanded on loading."
+
+
+def _floats(config: Mapping[str, Any]) -> str:
+    if config["dtype"] == "float32":
+        return "All floats are float32."
+    matrices = "are float16"
+    if config["dtype"] == "bfloat16":
+        matrices = "of T3 are bfloat16, those of other networks float16"
+    return f"Matrices and tables {matrices}; biases, gains of norms and Snake's alphas are float32."
 
 
 def _responsibility(folder: Path) -> str:

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 
 from mlx_audio_turbo.config import Quantization, to_json
-from mlx_audio_turbo.errors import ModelFolderError, OptionError
+from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.presets import MULTILINGUAL_TYPE
 
 from . import builtin_voice, card, quantize
 from .atomic_folder import new_folder
-from .safetensors_writer import DTYPES, Tensor, to_bfloat16, write
+from .precision import STORED, cast
+from .safetensors_writer import Tensor, write
 from .source import Source
-from .source_tensors import SourceTensors, is_finite
+from .source_tensors import SourceTensors
 from .tokenizer import write_tokenizer
 
 VERSION = "1.0"
-STORED: dict[str, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-"""The dtypes of ``config.json`` and their names in the file."""
-_LARGEST = {"F32": np.inf, "F16": 65_504.0, "BF16": 3.389e38}
 LEFT_OUT = (
     "which was left out when the folder was made; use a saved voice, or convert again without "
     "--no-s3tokenizer"
@@ -45,7 +43,7 @@ def convert(
     """Write the model folder of ``source`` at ``output``, whole or not at all.
 
     Args:
-        dtype: of every weight: a key of ``STORED``; with ``quantization``, of those that are not.
+        dtype: a key of ``STORED``; see ``precision.stored_as`` for the tensors that differ.
         quantization: how T3's blocks are stored.
         s3_tokenizer: keep the S3 tokenizer, which makes voices; saved voices work without it.
         include_voice: keep the built-in voice; see ``builtin_voice.WARNING``.
@@ -122,7 +120,7 @@ def write_weights(
     quantization: Quantization | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Write ``tensors``: floats as ``stored``, and quantised where ``targets`` wants codes.
+    """Write ``tensors`` as ``targets`` wants them: floats, or codes made of floats as ``stored``.
 
     Args:
         targets: every tensor of the file; see ``quantize.targets``.
@@ -139,9 +137,10 @@ def write_weights(
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal done
         for name, array in tensors:
-            plain = cast(array, stored, name=name)
+            coded = quantization is not None and targets[name].dtype == quantize.CODES
+            plain = cast(array, stored if coded else targets[name].dtype, name=name)
             layer = name.removesuffix(".weight")
-            if quantization and targets[name].dtype == quantize.CODES:
+            if quantization and coded:
                 values = quantize.quantize(plain, quantization, stored)
                 made = [
                     (f"{layer}.{part}", x) for part, x in zip(quantize.PARTS, values, strict=True)
@@ -157,22 +156,3 @@ def write_weights(
 
     write(path, targets, arrays(), metadata={"format": "mlx"})
     return errors
-
-
-def cast(array: np.ndarray, stored: str, *, name: str) -> np.ndarray:
-    """``array`` in the dtype ``stored``; bfloat16 as its bits.
-
-    Raises:
-        ModelFolderError: a value is not finite, or too large.
-    """
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if not is_finite(array):
-        raise ModelFolderError(f"{name} has weights that are not finite; download it again")
-    if max(-low, high) > _LARGEST[stored]:
-        raise ModelFolderError(
-            f"{name} has the weight {high if high > -low else low:g}, too large for {stored}; "
-            "choose float32"
-        )
-    if stored == "BF16":
-        return to_bfloat16(array)
-    return array.astype(DTYPES[stored], copy=False)

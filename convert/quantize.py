@@ -17,6 +17,7 @@ from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.loading.networks import parameter_shapes
 from mlx_audio_turbo.loading.weights import CODES, is_code
 
+from .precision import stored_as
 from .safetensors_writer import Tensor, from_bfloat16, to_bfloat16
 
 PARTS = ("weight", "scales", "biases")
@@ -103,9 +104,9 @@ def targets(
     missing: Collection[str] = (),
     quantization: Quantization | None = None,
 ) -> dict[str, Tensor]:
-    """Every tensor of a folder whose floats are ``stored``."""
+    """Every tensor of a folder of the type ``stored``; see ``precision.stored_as``."""
     shapes = parameter_shapes(config, missing=missing, quantization=quantization)
     return {
-        name: Tensor(CODES if is_code(name, shapes) else stored, shape)
+        name: Tensor(CODES if is_code(name, shapes) else stored_as(name, shape, stored), shape)
         for name, shape in shapes.items()
     }

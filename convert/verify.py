@@ -24,6 +24,7 @@ from mlx_audio_turbo.presets import MULTILINGUAL_TYPE, PUBLISHED, TURBO
 
 from . import builtin_voice, card, quantize, tokenizer
 from . import folder as folders
+from .precision import STORED, cast
 from .safetensors_writer import Reader, Tensor
 from .source import Source
 from .source_tensors import SourceTensors, is_finite
@@ -58,7 +59,7 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
         yield _voice(folder, source)
     if config is None:
         return
-    stored = folders.STORED[str(config["dtype"])]
+    stored = STORED[str(config["dtype"])]
     quantization = _quantization(config)
     missing: Mapping[str, str] = config.get("missing", {})
     try:
@@ -70,7 +71,7 @@ def verify(folder: Path, source: Source) -> Iterator[Check]:
     except TurboError as error:
         yield Check("header", faults=[str(error)])
         return
-    check, good = _header(reader, targets)
+    check, good = _header(reader, targets, stored)
     yield check
     yield _tensors(reader, tensors, good, stored, quantization)
     yield _sizes(folder)
@@ -117,7 +118,7 @@ def _config(folder: Path, source: Source) -> tuple[Check, dict[str, Any] | None]
             "family": source.family,
         }
         check.faults += _differences({key: config.get(key) for key in expected}, expected, "")
-        if config.get("dtype") not in folders.STORED:
+        if config.get("dtype") not in STORED:
             check.faults.append(f"dtype is {config.get('dtype')!r}")
             return check, None
         trained = config["source"]["trained"]
@@ -202,8 +203,8 @@ def _same_file(path: Path, other: Path) -> bool:
     return path.suffix == ".json" and one == two
 
 
-def _header(reader: Reader, targets: Mapping[str, Tensor]) -> tuple[Check, set[str]]:
-    """Also gives the tensors that are there as they should be."""
+def _header(reader: Reader, targets: Mapping[str, Tensor], stored: str) -> tuple[Check, set[str]]:
+    """Also gives the tensors that are as they should be: older folders have all as ``stored``."""
     check = Check("header", f"{len(reader.tensors)} tensors")
     good = set()
     for name in sorted({*reader.tensors, *targets}):
@@ -212,7 +213,7 @@ def _header(reader: Reader, targets: Mapping[str, Tensor]) -> tuple[Check, set[s
             check.faults.append(f"{name} is missing")
         elif wanted is None:
             check.faults.append(f"{name or repr(name)} does not belong here")
-        elif found != wanted:
+        elif found.shape != wanted.shape or found.dtype not in (wanted.dtype, stored):
             check.faults.append(
                 f"{name} is {found.dtype} {found.shape}, not {wanted.dtype} {wanted.shape}"
             )
@@ -243,7 +244,8 @@ def _tensors(
                 continue
             if name not in good:
                 continue
-            fault, off = _compare(original, reader.read(name), stored, name in tensors.folded)
+            kind = reader.tensors[name].dtype
+            fault, off = _compare(original, reader.read(name), kind, name in tensors.folded)
             check.faults += [f"{name} {fault}"] if fault else []
             exact += off == 0
             worst = max(worst, off)
@@ -285,7 +287,7 @@ def _compare_codes(
         return "has scales or biases that are not finite", np.inf
     found = quantize.dequantize(parts, quantization)
     error = float(np.linalg.norm(found - original) / max(np.linalg.norm(original), 1e-30))
-    plain = folders.cast(original, stored, name="")
+    plain = cast(original, stored, name="")
     best = quantize.quantize(plain, quantization, stored)
     limit = 1.01 * quantize.relative_error(original, best, quantization) + 1e-6
     if error > limit:

@@ -14,7 +14,6 @@ from unittest import mock
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-import pytest
 from mlx.utils import tree_map_with_path
 
 from mlx_audio_turbo.ops import device
@@ -29,11 +28,11 @@ MADE = {"Full"}
 NO_KERNEL_ON_CUDA = {"LUF", "QRF", "SVD", "Inverse", "Cholesky", "Eig", "Eigh", "Hadamard", "FFT"}
 
 
-def plain(monkeypatch: pytest.MonkeyPatch, work: Callable[[], mx.array]) -> np.ndarray:
-    """The result on the CPU's own path."""
-    with monkeypatch.context() as patch:
-        patch.setattr(device, "_FORCED", "0")
-        return np.array(work())
+@contextmanager
+def on_cpus_path() -> Iterator[None]:
+    """Inside, work takes the CPU's own form whatever is forced."""
+    with mock.patch.object(device, "_FORCED", "0"):
+        yield
 
 
 def trained_like(module: nn.Module, seed: int = 0) -> None:
@@ -54,13 +53,6 @@ def trained_like(module: nn.Module, seed: int = 0) -> None:
         return mx.array(values.astype(np.float32))
 
     module.update(tree_map_with_path(sample, module.parameters()))
-
-
-def round_weights(module: nn.Module, dtype: mx.Dtype) -> None:
-    """The weights get the values that ``dtype`` gives them, and stay float32."""
-    module.update(
-        tree_map_with_path(lambda _, a: a.astype(dtype).astype(mx.float32), module.parameters())
-    )
 
 
 def log_mel(frames: int) -> mx.array:

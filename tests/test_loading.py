@@ -63,10 +63,23 @@ def test_every_tensor_arrives_unchanged(tiny_folder: Path) -> None:
 def test_dtype_of_the_arithmetic(tiny_folder: Path) -> None:
     loaded = load(tiny_folder, dtype=mx.bfloat16)
     named = cast(list[tuple[str, mx.array]], tree_flatten(whole(loaded).parameters()))
-    # The vocoder loses 15 to 30 dB in half precision.
-    wide = {array.dtype for name, array in named if name.startswith("s3gen.mel2wav.")}
-    others = {array.dtype for name, array in named if not name.startswith("s3gen.mel2wav.")}
-    assert (wide, others) == ({mx.float32}, {mx.bfloat16})
+    listeners = ("ve.", "s3tokenizer.", "s3gen.speaker_encoder.")
+    kinds: dict[str, set[mx.Dtype]] = {}
+    for name, array in named:
+        parts = ("t3.", "s3gen.flow.", "s3gen.mel2wav.", *listeners)
+        part = next(part for part in parts if name.startswith(part))
+        kinds.setdefault(part + "vectors" * (array.ndim == 1), set()).add(array.dtype)
+    # The vocoder loses 15 to 30 dB in half precision; S3Gen is better off in float16.
+    assert kinds == {
+        "t3.": {mx.bfloat16},
+        "t3.vectors": {mx.bfloat16},
+        "s3gen.flow.": {mx.float16},
+        "s3gen.flow.vectors": {mx.float16},
+        "s3gen.mel2wav.": {mx.float32},
+        "s3gen.mel2wav.vectors": {mx.float32},
+        **{name: {mx.float16} for name in listeners},
+        **{f"{name}vectors": {mx.float32} for name in listeners},
+    }
 
 
 def test_the_s3_tokenizer_is_in_memory_while_it_is_used(tiny_folder: Path, voice: Voice) -> None:

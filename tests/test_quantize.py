@@ -23,7 +23,7 @@ from mlx_audio_turbo.loading.networks import quantize as quantize_networks
 from mlx_audio_turbo.ops import compiled
 from mlx_audio_turbo.ops.compiled import runtime
 from mlx_audio_turbo.presets import NANO, TINY, TURBO
-from mlx_audio_turbo_convert import compare, folder, quantize
+from mlx_audio_turbo_convert import compare, folder, precision, quantize
 from mlx_audio_turbo_convert.__main__ import main
 from mlx_audio_turbo_convert.safetensors_writer import Reader, from_bfloat16, size, to_bfloat16
 from mlx_audio_turbo_convert.source import Source, recognise
@@ -150,7 +150,7 @@ def test_errors_are_those_of_uniform_steps(bits: int) -> None:
     weight = np.random.default_rng(0).standard_normal((256, 512)).astype(np.float32)
     for stored in ("F32", "F16", "BF16"):
         quantization = Quantization(bits, 64)
-        plain = folder.cast(weight, stored, name="")
+        plain = precision.cast(weight, stored, name="")
         parts = quantize.quantize(plain, quantization, stored)
         # a group of 64 normal values spans 4.7 deviations; a step's error is its width / sqrt(12)
         expected = 4.7 / (2**bits - 1) / np.sqrt(12)
@@ -174,7 +174,11 @@ def test_what_the_folder_says_of_itself(made: dict[str, Path]) -> None:
     tensors = Reader(made["4bit"] / "model.safetensors").tensors
     codes = {name for name, tensor in tensors.items() if tensor.dtype == "U32"}
     assert codes == {f"{layer}.weight" for layer in quantize.layers(TINY, FOUR)}
-    assert {tensor.dtype for name, tensor in tensors.items() if name not in codes} == {"F16"}
+    floats = {name: tensor.dtype for name, tensor in tensors.items() if name not in codes}
+    assert set(floats.values()) == {"F16", "F32"}
+    block = "t3.tfmr.h.0"
+    assert floats[f"{block}.mlp.c_fc.scales"] == floats["t3.speech_head.weight"] == "F16"
+    assert floats[f"{block}.mlp.c_fc.bias"] == floats[f"{block}.ln_1.weight"] == "F32"
 
 
 def test_on_the_cpu_without_compiled_kernels_weights_are_expanded(

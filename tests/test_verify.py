@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -88,6 +89,20 @@ def test_what_build_makes(
 def test_other_kinds(options: dict[str, Any], checkpoint: Path, tmp_path: Path) -> None:
     place = folder.convert(recognise(checkpoint), tmp_path / "made", **options)
     assert faults(place, checkpoint) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_folders_whose_vectors_are_in_half_precision_too(
+    dtype: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    """As earlier versions and other programs write them."""
+    whole = folder.convert(recognise(checkpoint), tmp_path / "float32", dtype="float32")
+    older = folder.convert(recognise(checkpoint), tmp_path / "older", dtype=dtype)
+    tensors = mx.load(str(whole / WEIGHTS))
+    assert isinstance(tensors, dict)
+    kind = getattr(mx, dtype)
+    mx.save_safetensors(str(older / WEIGHTS), {name: x.astype(kind) for name, x in tensors.items()})
+    assert faults(older, checkpoint) == []
 
 
 def weights(change: Callable[[Tensors], object]) -> Callable[[Path], None]:

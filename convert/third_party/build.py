@@ -22,7 +22,8 @@ from mlx_audio_turbo.presets import TURBO_TYPE
 from .. import builtin_voice, card, rules
 from ..atomic_folder import new_folder
 from ..cache import cache_key, make_once, states
-from ..folder import STORED, VERSION, cast
+from ..folder import VERSION
+from ..precision import STORED, cast, stored_as
 from ..published import MODELS
 from ..safetensors_writer import Tensor, write
 from ..tokenizer import write_tokenizer
@@ -94,7 +95,7 @@ def convert(
     """Write our form of ``source`` at ``output``, whole or not at all.
 
     Args:
-        dtype: of every weight: a key of ``STORED``.
+        dtype: a key of ``STORED``; see ``precision.stored_as`` for the tensors that differ.
         fallback: file of the S3 tokenizer, from :func:`find_s3_tokenizer`.
         include_voice: keep the voice that came with the folder.
         force: replace the model folder at ``output``.
@@ -195,10 +196,12 @@ def _write_weights(
     made = [rules.apply(plan, weights.read, own)]
     if fallback:
         made.append(s3_tokenizer.tensors(fallback, given))
-    targets = {name: Tensor(stored, shape) for name, shape in shapes.items()}
+    targets = {
+        name: Tensor(stored_as(name, shape, stored), shape) for name, shape in shapes.items()
+    }
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         for name, array in itertools.chain.from_iterable(made):
-            yield name, cast(array, stored, name=name)
+            yield name, cast(array, targets[name].dtype, name=name)
 
     write(path, targets, arrays(), metadata={"format": "mlx"})

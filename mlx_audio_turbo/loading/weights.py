@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +12,7 @@ from mlx.utils import tree_flatten
 from ..config import Quantization
 from ..errors import ModelFolderError
 from ..files.safetensors_reader import Reader
+from .networks import LISTENERS
 
 FLOATS = ("F32", "F16", "BF16", "F64")
 CODES = "U32"
@@ -20,6 +21,11 @@ HALVES = {"F16": mx.float16, "BF16": mx.bfloat16}
 FLOAT32 = ("s3gen.mel2wav.",)
 """Prefixes of networks that compute in float32 on any device: the vocoder loses 15 to 30 dB in half
 precision."""
+IN_BFLOAT16 = ("t3.",)
+"""Prefixes of networks that bfloat16 is for. The others have float16 in its place: their values are
+far from its limits, and bfloat16 would change the mel eight times as much."""
+_VECTORS = tuple(f"{name}." for name in LISTENERS)
+"""Prefixes of networks whose arithmetic is float32, on matrices in half precision."""
 
 
 def open_weights(path: Path, stored: Mapping[str, tuple[int, ...]]) -> Reader:
@@ -50,7 +56,7 @@ def load_weights(
 
     Args:
         reader: of :func:`open_weights`.
-        dtype: of the arithmetic, but for the networks in :data:`FLOAT32`.
+        dtype: of the arithmetic, but for :data:`FLOAT32` and :data:`IN_BFLOAT16`.
         as_stored: tensors that stay in half precision where the file has it.
 
     Raises:
@@ -82,10 +88,26 @@ def load_weights(
         finite = mx.isfinite(array.astype(mx.float32).sum())
         mx.eval(array, finite)
         if not finite.item():
-            raise ModelFolderError(_not_finite(name, reader, dtype))
+            raise ModelFolderError(_not_finite(name, reader, array.dtype))
         reader.drop(name)
         loaded.append((name, array))
     networks.load_weights(loaded, strict=True)
+
+
+def is_vector(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor is a bias, the gain of a norm or Snake's alphas.
+
+    Folders hold those in float32: they are 0.1% of the bytes, and a rounding of one changes every
+    value of its channel in the same way.
+    """
+    return len(shape) == 1 or name.endswith((".bias_u", ".bias_v"))
+
+
+def held_in(name: str, shape: Sequence[int], dtype: mx.Dtype) -> mx.Dtype:
+    """The type in which networks hold a tensor of floats where T3's have ``dtype``."""
+    if name.startswith(FLOAT32) or (is_vector(name, shape) and name.startswith(_VECTORS)):
+        return mx.float32
+    return mx.float16 if dtype == mx.bfloat16 and not name.startswith(IN_BFLOAT16) else dtype
 
 
 def stored_floats(path: Path) -> str:
@@ -97,9 +119,9 @@ def stored_floats(path: Path) -> str:
 
 def _type(name: str, reader: Reader, dtype: mx.Dtype, as_stored: Collection[str]) -> mx.Dtype:
     """The type that a tensor of floats gets."""
-    if name.startswith(FLOAT32):
-        return mx.float32
-    return HALVES.get(reader.tensors[name].dtype, dtype) if name in as_stored else dtype
+    tensor = reader.tensors[name]
+    kind = held_in(name, tensor.shape, dtype)
+    return HALVES.get(tensor.dtype, kind) if name in as_stored else kind
 
 
 def _not_finite(name: str, reader: Reader, dtype: mx.Dtype) -> str:

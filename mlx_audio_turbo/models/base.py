@@ -145,7 +145,8 @@ class Model(OpenedModel):
             model: a folder, a Hub id, or a name such as ``"tiny"``: a few megabytes of untrained
                 weights, made on the spot, that turn text into noise and need no network.
             revision: commit of a Hub repository.
-            dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU.
+            dtype: of the arithmetic; by default float16 on a GPU and float32 on the CPU. The
+                vocoder has float32 always; bfloat16 is T3's, beside float16 in other networks.
             cache_limit: bytes that MLX may keep of freed buffers while this model works, by
                 default 32 MiB on the CPU and on a GPU an eighth of its memory, 512 MiB to 2 GiB.
                 The process's own limit is restored between steps.
