@@ -52,7 +52,8 @@ test-gpu-path: $(VENV)/.installed-dev
 	  tests/test_t3.py tests/test_ops.py tests/test_engine.py tests/test_every_tensor.py \
 	  tests/test_sampling.py tests/test_decoding.py tests/test_benchmark.py || exit 1; done
 
-# The least MLX that is allowed and the newest, in environments of their own: .venv-mlx-….
+# The least MLX that is allowed and the newest, in environments of their own (.venv-mlx-…): exit
+# codes and quick tests five times, all tests once. VERSIONS="floor --tests quick" is one of them.
 versions: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m tests.measure.versions $(VERSIONS)
 

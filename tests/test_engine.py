@@ -141,7 +141,7 @@ def test_the_cache_limit_follows_the_gpus_memory(
     info: dict[str, int], wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "_FORCED", "0")
-    assert default_cache_limit() == 128 << 20
+    assert default_cache_limit() == 32 << 20
     monkeypatch.setattr(device, "_FORCED", "metal")
     monkeypatch.setattr(mx, "device_info", lambda *_: info)
     assert default_cache_limit() == wanted

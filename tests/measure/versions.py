@@ -2,8 +2,9 @@
 
 Run: ``make versions``, or ``python -m tests.measure.versions floor newest``. Each version gets a
 virtual environment of its own, ``.venv-mlx-…``, where the command and the Python API speak, each
-several times and in processes of their own, and a part of the tests runs. What is counted are exit
-codes: versions below the floor spoke and then aborted at the end of the process.
+five times and in processes of their own, quick files of tests run five times, and then all tests
+once, which takes half an hour on two cores. What is counted are exit codes: versions below the
+floor spoke and then aborted at the end of the process.
 """
 
 from __future__ import annotations
@@ -21,12 +22,8 @@ ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "tests" / "data" / "1069-133699-0000.flac"
 BAD = re.compile("traceback|terminate called|libc.*abi|fatal|segmentation", re.IGNORECASE)
 """What a process that ends badly says, whatever its exit code."""
-TESTS = (
-    *("t3", "t3_original", "s3gen", "hift", "s3_tokenizer", "voice_encoder", "campplus"),
-    *("goldens", "every_tensor", "ops", "gpu_path", "decoding", "engine", "scheduler"),
-    *("stream", "processes", "tts"),
-)
-"""Networks, engine and commands: the files ``tests/test_….py`` that MLX's version may change."""
+QUICK = ("t3", "hift", "ops", "goldens", "every_tensor", "decoding", "engine", "processes")
+"""The files ``tests/test_….py`` that run several times: kernels, caches, threads, processes."""
 API = """
 import sys, threading
 from mlx_audio_turbo import ChatterboxTurbo
@@ -101,30 +98,43 @@ def spoken(python: Path, runs: int) -> dict[str, int]:
         }
 
 
+def passes(python: Path, tests: Sequence[str]) -> bool:
+    """Whether ``tests`` pass, in two processes as in ``make test``."""
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *tests]
+    return subprocess.run(list(map(str, command)), cwd=ROOT).returncode == 0
+
+
 def main() -> int:
     """Print a line for each version and way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("versions", nargs="*", default=["floor", "newest"])
-    parser.add_argument("--runs", type=int, default=5, help="of each way to speak (default 5)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="of each way to speak and of quick tests (default 5)"
+    )
     parser.add_argument(
         "--tests",
-        nargs="*",
-        default=[f"tests/test_{name}.py" for name in TESTS],
-        help="files of tests; none for no tests, 'tests' for all",
+        choices=("none", "quick", "all"),
+        default="all",
+        help="none, the quick ones, or also all of them once (default all)",
     )
     args = parser.parse_args()
     good = True
     for named in args.versions:
         version = floor() if named == "floor" else named
-        python = environment(version, tests=bool(args.tests))
+        python = environment(version, tests=args.tests != "none")
         label = f"MLX {installed(python).strip()}"
         for way, count in spoken(python, args.runs).items():
             print(f"{label}: {way} ends well {count} of {args.runs} times", flush=True)
             good &= count == args.runs
-        if args.tests:
-            code = subprocess.run([python, "-m", "pytest", "-q", *args.tests], cwd=ROOT).returncode
-            print(f"{label}: the tests {'pass' if code == 0 else 'fail'}", flush=True)
-            good &= code == 0
+        if args.tests != "none":
+            files = [f"tests/test_{name}.py" for name in QUICK]
+            count = sum(passes(python, files) for _ in range(args.runs))
+            print(f"{label}: quick tests pass {count} of {args.runs} times", flush=True)
+            good &= count == args.runs
+        if args.tests == "all":
+            well = passes(python, ["tests"])
+            print(f"{label}: the tests {'pass' if well else 'fail'}", flush=True)
+            good &= well
     return 0 if good else 1
 
 
