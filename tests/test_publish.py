@@ -95,7 +95,8 @@ def test_the_card_of_a_published_checkpoint(made: Path) -> None:
     as_if(made, quantization=quantization)
     values, text = front_matter(made)
     assert values["base_model_relation"] == "quantized"
-    assert "# Chatterbox Turbo on MLX, 4-bit" in text and "everything else" in text
+    assert "# Chatterbox Turbo on MLX, 4-bit" in text and "not quantised" in text
+    assert "Matrices and tables are float16" in text
 
 
 def test_the_card_tells_of_a_built_in_voice(made: Path) -> None:
