@@ -16,6 +16,7 @@ from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quant
 from mlx_audio_turbo.config.quantization import T3_BLOCKS
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.files.paths import user_path
+from mlx_audio_turbo.loading.folder import prepare
 from mlx_audio_turbo.voice import Voice
 
 from . import builtin_voice, card, compare, folder, published, source, verify
@@ -193,6 +194,8 @@ def _build(args: argparse.Namespace) -> None:
         quantization = Quantization(args.bits or 4, args.group_size or 64, blocks)
     output = args.output or Path(_name(found.variant, args.dtype, quantization))
     _check_apart(output, found.folder)
+    if found.variant in published.MODELS:
+        prepare(found.config, quantization=quantization, floats=args.dtype)
     folder.convert(
         found,
         output,

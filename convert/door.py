@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mlx_audio_turbo.config import ModelConfig
 from mlx_audio_turbo.errors import ModelFolderError
 from mlx_audio_turbo.presets import MADE
 
@@ -70,6 +71,7 @@ def _published(name: str, cache: Path, *, revision: str | None, progress: Progre
     )
     if not (output / "config.json").is_file():
         found = source.resolve(known.variant, revision=revision, progress=progress)
+        _prepare(found.config)
         make_once(output, lambda: folder.convert(found, output, dtype="float16", progress=progress))
     return output
 
@@ -83,5 +85,14 @@ def _checkpoint(place: Path, cache: Path, *, progress: Progress | None) -> Path:
         known = published.MODELS.get(found.variant)
         if found.repository and known:
             published.check_files(place, known, remedy=found.remedy, progress=progress)
+        if known:
+            _prepare(found.config)
         make_once(output, lambda: folder.convert(found, output, dtype="float16", progress=progress))
     return output
+
+
+def _prepare(config: ModelConfig) -> None:
+    """Compile while the folder is written."""
+    from mlx_audio_turbo.loading.folder import prepare
+
+    prepare(config, quantization=None, floats="float16")

@@ -17,10 +17,11 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_audio_turbo import ChatterboxTurbo, ModelFolderError, OptionError, VoiceError, ops
 from mlx_audio_turbo.config import Quantization
+from mlx_audio_turbo.loading import networks
 from mlx_audio_turbo.loading.folder import load
 from mlx_audio_turbo.loading.networks import Networks, parameter_shapes
 from mlx_audio_turbo.loading.networks import quantize as quantize_networks
-from mlx_audio_turbo.ops import compiled
+from mlx_audio_turbo.ops import compiled, lanes
 from mlx_audio_turbo.ops.compiled import runtime
 from mlx_audio_turbo.presets import NANO, TINY, TURBO
 from mlx_audio_turbo_convert import compare, folder, precision, quantize
@@ -346,6 +347,33 @@ def test_the_command(
         assert main([*build, *wrong, "--output", "x"]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--quantize", "--bits", "8"], ["--dtype", "bfloat16"], ["--dtype", "float32"]],
+    ids=lambda options: options[-1],
+)
+def test_converting_compiles_what_the_folder_needs(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels of the first sentence are then in the cache."""
+    begun: list[object] = []
+    kind = networks.TurboT3
+    monkeypatch.setattr(kind, "start_compiling", lambda _, *given: begun.append(given))
+    monkeypatch.setattr(kind, "reads_stored", lambda _: True)
+    monkeypatch.setattr(lanes, "compile_in_background", lambda: begun.append("lanes"))
+    for name, expected in (("turbo", True), ("tiny", False)):
+        begun.clear()
+        source, made = tmp_path / f"{name}-source", tmp_path / name
+        synthetic.write_checkpoint(source, config=TINY, name=name, seed=6)
+        assert main(["build", "--source", str(source), *options, "--output", str(made)]) == 0
+        assert bool(begun) == (expected and not ops.on_gpu())
+        if begun:
+            compiled_for = begun.copy()
+            begun.clear()
+            load(made)
+            assert begun == compiled_for
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
