@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -24,8 +24,10 @@ from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.synthesis.token_to_wav import tokens_due
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
+from .measure import start
+from .measure.folders import stored
 from .measure.peers import __main__ as acceptance
-from .measure.peers import against, together, worker
+from .measure.peers import against, quantised, together, worker
 from .measure.peers import mlx_audio_turbo_port as port
 from .measure.peers.against import in_turn, ratio
 from .measure.peers.process import ROOT, Peer, PeerKind, kinds
@@ -174,6 +176,36 @@ def test_the_document_changes_only_between_the_marks(tmp_path: Path) -> None:
     assert "| whole | 3.50 | 2.00 |" in acceptance.document(outcome, 5)
     acceptance.write(path, acceptance.BEGIN, acceptance.END, "again")
     assert path.read_text() == f"before\n{acceptance.BEGIN}\n\nagain\n\n{acceptance.END}\nafter\n"
+
+
+def test_quantised_folders_are_measured_and_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantised.runs.machine, "bandwidth", lambda dtype: 30e9)
+    # A process for each, as tests/test_benchmark.py has it.
+    monkeypatch.setattr(quantised, "_over_the_file", lambda folder, seconds: 0.5)
+    monkeypatch.setattr(start, "medians", lambda folder, repeats: start.measure(folder))
+    source = write_checkpoint(tmp_path / "tiny", config=TINY, name="tiny", seed=1)
+    kinds = (quantised.PLAIN, quantised.EIGHT, quantised.FOUR)
+    folders = {kind: stored(source, kind, work=tmp_path) for kind in kinds}
+    folders[quantised.NANO] = folders[quantised.EIGHT]
+    sizes = {(path / "model.safetensors").stat().st_size for path in folders.values()}
+    assert len(sizes) == 3
+    found = quantised.measure(folders, repeats=1, seconds=0.6, start_repeats=1)
+    assert set(found.kinds) == set(folders) and found.kinds["float32"]["of float32's speed"] == 1
+    assert list(found.batches) == ["1", "2", "4", "8", "16"] and min(found.batches.values()) > 0
+    parts = [found.start[stage] for stage in start.STAGES]
+    assert min(parts) > 0 and sum(parts) == pytest.approx(found.start["first audio"])
+    reached = {row.what: row.reached for row in found.rows(None)}
+    assert sum(each is None for each in reached.values()) == 2  # those beside the reference
+    assert all(row.reached for row in found.rows(9.0))
+    assert max(len(row.what) for row in found.rows(None)) <= 42
+    outcome = acceptance.Outcome(quantised=asdict(found))
+    stages: dict[str, float] = dict.fromkeys((*STAGES, "whole"), 2.0)
+    outcome.times = {"ours": stages, "reference": stages}
+    text = acceptance.document(outcome, 5)
+    assert "| 16 | " in text and "Nano, 8 bits" in text and "missing" in text.partition("Ten")[0]
+    assert "missing" not in text.partition("How T3's weights")[2]
 
 
 def test_the_readme_has_a_row_for_each_implementation() -> None:

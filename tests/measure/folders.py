@@ -18,10 +18,10 @@ STORED = {
 GROUP = 64
 
 
-def stored(checkpoint: Path, kind: str) -> Path:
-    """The folder of a checkpoint with T3 in one of :data:`STORED`, beside the checkpoint."""
+def stored(checkpoint: Path, kind: str, *, work: Path) -> Path:
+    """The folder of a checkpoint with T3 in one of :data:`STORED`, made in ``work``."""
     dtype, bits = STORED[kind]
-    place = checkpoint.with_name(f"{checkpoint.name}-{kind.replace(' ', '-')}")
+    place = work / f"{checkpoint.name}-{kind.replace(' ', '-')}"
     if not place.exists():
         quantization = Quantization(bits, GROUP) if bits else None
         folder.convert(recognise(checkpoint), place, dtype=dtype, quantization=quantization)

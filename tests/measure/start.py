@@ -174,7 +174,8 @@ def main() -> int:
         from .folders import stored
         from .peers.process import ready
 
-        model = stored(ready(ROOT / ".parity" / "turbo", TURBO), "8 bits")
+        work = ROOT / ".parity"
+        model = stored(ready(work / "turbo", TURBO), "8 bits", work=work)
     found = {
         kind: medians(model, cold=kind == "cold", repeats=args.repeats) for kind in args.kernels
     }

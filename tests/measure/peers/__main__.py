@@ -2,8 +2,8 @@
 
 Runs this package beside the PyTorch reference and mlx-audio 0.6.2 on the same weights, prints each
 figure with its bound, and writes docs/performance.md with its plot. Needs an idle machine; on
-two cores it takes about twelve minutes, and ten more for the original. Exits with 1 when a figure
-misses its bound.
+two cores it takes about twelve minutes, ten more for the original, and ten for ``quantised``. Exits
+with 1 when a figure misses its bound.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from mlx_audio_turbo.loading.catalog import resolve
 from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.presets import NANO, ORIGINAL, ORIGINAL_TYPE, TURBO
 
+from ..folders import STORED, stored
+from . import quantised
 from .against import beside, ratio
 from .plot import plot_stages
 from .process import ROOT, kinds, ready
+from .quantised import Quantised
 from .rows import Row, markdown, table
 from .together import chunk_growth, together, tokens_together
 
@@ -46,7 +49,8 @@ SECONDS = 10.0
 LENGTHS = (5.0, 10.0, 20.0, 40.0)
 TURNS_NANO = 2
 PARTS = ("reference", "ported", "second", "streamed", "together", "smaller", "long", "original")
-ALONE = ("original",)
+PARTS += ("quantised",)
+ALONE = ("original", "quantised")
 """Parts that need neither Turbo nor what the others found."""
 
 ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
@@ -80,6 +84,7 @@ class Outcome:
     machine: processor and cores.
     nano: a sentence for the document.
     original: of the original as ``times``.
+    quantised: the fields of :class:`~.quantised.Quantised`.
     """
 
     reached: dict[str, float] = field(default_factory=dict)
@@ -91,6 +96,16 @@ class Outcome:
     machine: str = ""
     nano: str = ""
     original: dict[str, dict[str, float]] = field(default_factory=dict)
+    quantised: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def by_reference(self) -> float | None:
+        """The reference's seconds for the utterance."""
+        return self.times.get("reference", {}).get("whole")
+
+    def quantised_rows(self) -> list[Row]:
+        """Every figure of the part ``quantised`` with its bound."""
+        return Quantised(**self.quantised).rows(self.by_reference) if self.quantised else []
 
     def rows(self) -> list[Row]:
         """Every figure with its bound."""
@@ -215,6 +230,13 @@ class Bench:
         self.outcome.reached["original memory"] = over / 1e9
         self.outcome.original = {"ours": medians(ours), "reference": medians(theirs)}
 
+    def quantised(self) -> None:
+        """Turbo and Nano by how a folder stores T3's weights."""
+        nano = self.checkpoints["nano"] or ready(self.work / "nano", NANO)
+        folders = {kind: stored(self.checkpoint, kind, work=self.work) for kind in STORED}
+        folders[quantised.NANO] = stored(nano, "8 bits", work=self.work)
+        self.outcome.quantised = asdict(quantised.measure(folders, repeats=self.repeats))
+
     def _keep(self, name: str, times: Times, versions: Mapping[str, str]) -> None:
         self.outcome.times[name] = medians(times)
         self.outcome.versions[name] = versions
@@ -252,6 +274,8 @@ def document(outcome: Outcome, repeats: int) -> str:
     if outcome.original:
         parts.append("The same of the original, with guidance and ten steps of the flow:")
         parts.append(_stages(outcome.original))
+    if outcome.quantised:
+        parts.append(quantised.document(Quantised(**outcome.quantised), outcome.by_reference))
     if outcome.lengths:
         parts.append(f"```\n{lines(outcome.lengths)}\n```")
         parts.append(f"![Time and memory by the length of the audio]({PLOT.name})")
@@ -341,6 +365,8 @@ def main() -> int:
         kept.write_text(json.dumps(asdict(outcome)))
         print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     print(table(outcome.rows()))
+    if outcome.quantised:
+        print(table(outcome.quantised_rows()))
     print(f"{time.perf_counter() - started:.0f} s in all")
     if "ours" not in outcome.times:
         print("the pages are left as they are: the part `reference` has not run", file=sys.stderr)
@@ -351,7 +377,7 @@ def main() -> int:
         plot_stages(outcome.times, _titles(), every, seconds=SECONDS, path=STAGE_PLOT)
         if outcome.lengths:
             save_plot(outcome.lengths, PLOT)
-    return 0 if all(row.passed for row in outcome.rows()) else 1
+    return 0 if all(row.passed for row in outcome.rows() + outcome.quantised_rows()) else 1
 
 
 if __name__ == "__main__":

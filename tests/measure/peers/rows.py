@@ -35,7 +35,7 @@ class Row:
         def number(value: float | None) -> str:
             if value is None:
                 return ""
-            return f"{value:.0%}" if self.unit == "%" else f"{value:.3g} {self.unit}"
+            return f"{value:.0%}" if self.unit == "%" else f"{value:.3g} {self.unit}".rstrip()
 
         mark = "missing" if self.reached is None else "ok" if self.passed else "MISSED"
         if self.passed and self.aim is not None and self.reached is not None:
