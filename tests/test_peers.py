@@ -184,6 +184,7 @@ def test_quantised_folders_are_measured_and_written_down(
     monkeypatch.setattr(quantised.runs.machine, "bandwidth", lambda dtype: 30e9)
     # A process for each, as tests/test_benchmark.py has it.
     monkeypatch.setattr(quantised, "_over_the_file", lambda folder, seconds: 0.5)
+    monkeypatch.setattr(quantised, "together", lambda *_: 0.5)
     monkeypatch.setattr(start, "medians", lambda folder, repeats: start.measure(folder))
     source = write_checkpoint(tmp_path / "tiny", config=TINY, name="tiny", seed=1)
     kinds = (quantised.PLAIN, quantised.EIGHT, quantised.FOUR)
