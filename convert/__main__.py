@@ -16,7 +16,7 @@ from mlx_audio_turbo.config import QUANTIZATION_BITS, QUANTIZATION_GROUPS, Quant
 from mlx_audio_turbo.config.quantization import T3_BLOCKS
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.files.paths import user_path
-from mlx_audio_turbo.loading.folder import prepare
+from mlx_audio_turbo.loading.kernels import prepare
 from mlx_audio_turbo.voice import Voice
 
 from . import builtin_voice, card, compare, folder, published, source, verify

@@ -93,6 +93,6 @@ def _checkpoint(place: Path, cache: Path, *, progress: Progress | None) -> Path:
 
 def _prepare(config: ModelConfig) -> None:
     """Compile while the folder is written."""
-    from mlx_audio_turbo.loading.folder import prepare
+    from mlx_audio_turbo.loading.kernels import prepare
 
     prepare(config, quantization=None, floats="float16")

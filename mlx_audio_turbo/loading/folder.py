@@ -28,7 +28,6 @@ from .networks import (
     LISTENERS,
     Hearing,
     Networks,
-    make_t3,
     parameter_shapes,
     quantize,
     stored_tensors,
@@ -93,22 +92,6 @@ def load(
         return _load(folder, dtype=dtype, unused=unused)
     except ModelFolderError as error:
         raise hub.with_remedy(error, folder, converted=REMEDY) from None
-
-
-def prepare(config: ModelConfig, *, quantization: Quantization | None, floats: str) -> None:
-    """Compile in the background what a folder of this kind needs on this machine's CPU.
-
-    For a process that makes the folder: the first one that speaks then finds the code in the cache.
-
-    Args:
-        floats: ``"float32"``, ``"float16"`` or ``"bfloat16"``, of what is not quantised.
-    """
-    if ops.on_gpu():
-        return
-    lanes.compile_in_background()
-    t3 = make_t3(config.t3)
-    if t3.reads_stored():
-        t3.start_compiling(quantization, floats)
 
 
 def _check_files(folder: Path) -> None:
