@@ -408,16 +408,16 @@ def test_metrics_and_the_page(server: Running) -> None:
     assert options["temperature"]["minimum"] == 0 and "batch_size" not in options
 
 
-def test_what_encodes_is_not_imported_where_all_are_served(
+def test_what_encodes_is_imported_on_another_thread(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    real = speaking.audio_stream
+    real = speaking.import_encoders
 
-    def noted(*given: Any) -> Any:
+    def noted() -> None:
         threads.append(threading.current_thread().name)
-        return real(*given)
+        real()
 
-    monkeypatch.setattr(speaking, "audio_stream", noted)
+    monkeypatch.setattr(speaking, "import_encoders", noted)
     assert speak(server, response_format="mp3").status_code == 200
     assert threads and all("AnyIO" in name for name in threads), threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import struct
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +56,16 @@ def audio_stream(format: str, sample_rate: int) -> AudioStream:
     if format == "wav":
         return _Wav(sample_rate)
     return _Encoded(format, sample_rate)
+
+
+def import_encoders() -> None:
+    """Import PyAV, if it is installed: for a thread, as it takes a while.
+
+    Encoders are made on one thread all the same. The C library gives each thread memory of its
+    own, and that of an encoder would stay with each of many.
+    """
+    with suppress(ImportError):
+        importlib.import_module("av")
 
 
 class _Pcm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..audio.files import load_whole
 from ..config import ENCODER_SAMPLE_RATE, SAMPLE_RATE
-from ..errors import ExtraError, VoiceError
+from ..errors import VoiceError
 from ..models.base import Model
 from ..models.voice_conversion import VoiceConverter
 from ..options import RUN_OPTIONS
@@ -24,7 +24,7 @@ from ..voice import Voice
 from ..voice_library import VoiceLibrary
 from . import answers
 from .admission import Admission
-from .audio_stream import MEDIA_TYPES, AudioStream, audio_stream
+from .audio_stream import MEDIA_TYPES, AudioStream, audio_stream, import_encoders
 from .errors import RequestError
 from .forms import as_file
 from .metrics import Metrics
@@ -73,9 +73,7 @@ class Speaking:
         What is imported, compiled and computed once holds up the first listener otherwise, and with
         the interpreter's lock everybody else.
         """
-        for format in MEDIA_TYPES:
-            with suppress(ExtraError):
-                await to_thread.run_sync(audio_stream, format, SAMPLE_RATE)
+        await to_thread.run_sync(import_encoders)
         model: Any = await self._pool.get(None)
         try:
             voice = await self.voice(model, None)
@@ -119,7 +117,8 @@ class Speaking:
         first = await next_chunk(chunks)
         if first is not None:
             self.metrics.first_audio(time.monotonic() - started)
-        encoder = await to_thread.run_sync(audio_stream, spec.format, SAMPLE_RATE)
+        await to_thread.run_sync(import_encoders)
+        encoder = audio_stream(spec.format, SAMPLE_RATE)
         body = self._body(first, chunks, encoder, spec, started)
         media = "text/event-stream" if spec.events else MEDIA_TYPES[spec.format]
         return _Streamed(stack, body, media_type=media, headers={"Cache-Control": "no-store"})

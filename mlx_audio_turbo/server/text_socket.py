@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..config import SAMPLE_RATE
 from ..errors import TextError, TurboError
 from . import access, answers, errors
-from .audio_stream import audio_stream
+from .audio_stream import audio_stream, import_encoders
 from .draining import Draining
 from .errors import RequestError
 from .guard import Clients
@@ -156,7 +156,8 @@ class TextSocket:
         async with AsyncExitStack() as stack:
             stack.callback(self._text.put, None)  # ends the thread that waits for text
             chunks = await self._speaking.chunks(spec, stack, iter(self._text.get, None))
-            encoder = await to_thread.run_sync(audio_stream, spec.format, SAMPLE_RATE)
+            await to_thread.run_sync(import_encoders)
+            encoder = audio_stream(spec.format, SAMPLE_RATE)
             while (chunk := await next_chunk(chunks)) is not None:
                 samples, tokens = samples + len(chunk.audio), tokens + len(chunk.tokens)
                 await self._audio(spec, await to_thread.run_sync(encoder.write, chunk.audio))
