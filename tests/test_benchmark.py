@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -84,6 +85,9 @@ def test_primitives_are_counted_per_dispatch() -> None:
 
 
 def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
+    # What tests before this one left must not be freed meanwhile.
+    gc.collect()
+    mx.clear_cache()
     peak = machine.ResidentPeak(every=0.001)
     with peak.watching():
         before = peak.bytes
