@@ -46,9 +46,10 @@ def test_chunks_of_equal_size_are_compared(monkeypatch: pytest.MonkeyPatch) -> N
     options = ChunkOptions()
     utterance = workload(TINY, 40)
     chunks = sum(tokens_due(chunk, options) < utterance.decoded for chunk in range(100)) + 1
-    within = sum(tokens_due(chunk, options) < 247 for chunk in range(100))
+    largest = [tokens_due(k, options) - tokens_due(k - 1, options) for k in range(1, chunks - 1)]
+    first = 1 + largest.index(max(largest))
     seconds = [1.0] * chunks
-    seconds[-2], seconds[within - 1] = 3.0, 2.0
+    seconds[-2], seconds[first] = 3.0, 2.0
     monkeypatch.setattr(together, "chunk_seconds", lambda *_: seconds)
     assert together.chunk_growth(None, utterance) == 1.5  # type: ignore[arg-type]
 

@@ -69,7 +69,7 @@ ASKED: dict[str, tuple[str, str, float, float | None, bool]] = {
     "streamed": ("streaming all, of the whole's time", "x", 2.5, None, False),
     "eight": ("T3 decode: 8 texts together, of one", "x", 2.0, 4.0, True),
     "eight whole": ("8 texts together: time, of in turn", "x", 0.75, 0.5, False),
-    "chunk": ("chunk at 40 s, of the one at 10 s", "x", 1.3, None, False),
+    "chunk": ("chunk at 40 s, of the first as large", "x", 1.3, None, False),
     "original": ("original, 10 s: time, of the reference's", "x", 0.8, None, False),
     "original memory": ("original, 10 s: peak over the weights", "GB", 1.0, None, False),
 }

@@ -9,7 +9,6 @@ import mlx.core as mx
 from mlx_audio_turbo.benchmark.measure import Clock, prefix_of, voice_of
 from mlx_audio_turbo.benchmark.streaming import endless, fixed_length
 from mlx_audio_turbo.benchmark.workload import TEXT, Workload
-from mlx_audio_turbo.config import TOKENS_PER_SECOND
 from mlx_audio_turbo.loading.folder import LoadedModel
 from mlx_audio_turbo.options import ChunkOptions
 from mlx_audio_turbo.synthesis.noise import NoiseSource
@@ -75,12 +74,10 @@ def chunk_seconds(loaded: LoadedModel, utterance: Workload) -> list[float]:
     return seconds
 
 
-def chunk_growth(loaded: LoadedModel, utterance: Workload, *, seconds: float = 10.0) -> float:
-    """The utterance's last chunk of full size, over the last that an utterance of ``seconds`` has.
+def chunk_growth(loaded: LoadedModel, utterance: Workload) -> float:
+    """The utterance's last chunk of full size, over its first one.
 
     The two give equally much audio; the last chunk of all may give less.
     """
-    options, times = ChunkOptions(), chunk_seconds(loaded, utterance)
-    tokens = TOKENS_PER_SECOND * seconds - utterance.closing_silence
-    whole = [chunk for chunk in range(len(times)) if tokens_due(chunk, options) < tokens]
-    return times[-2] / times[whole[-1]]
+    times = chunk_seconds(loaded, utterance)
+    return times[-2] / times[len(ChunkOptions().sizes) - 1]
