@@ -18,7 +18,7 @@ from mlx_audio_turbo.config import STOP_SPEECH
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.t3 import interface
-from mlx_audio_turbo.t3.cache import GROWTH
+from mlx_audio_turbo.t3.cache import GROWTH, WHOLE
 from mlx_audio_turbo.t3.decoder import Decoder, Request
 from mlx_audio_turbo.t3.gpt2_numpy import gpt2_forward
 from mlx_audio_turbo.t3.prefix_cache import PrefixCache
@@ -354,7 +354,7 @@ def test_a_held_prefix_has_no_spare_room_and_stays_as_it_is(model: TurboT3) -> N
     speaker, prompt = voice(5)
     held = prefixes.get("a", condition(speaker, prompt))
     before = [np.array(x) for x in held.arrays]
-    assert {x.shape[2] for x in held.arrays} == {6}
+    assert held.offset == 6 and {x.shape[2] for x in held.arrays} == {WHOLE}
     text, key = mx.array([1, 2, 3]), mx.random.key(0)
     requests = [Request(id=n, text_ids=text, prefix=held, key=key, max_tokens=9) for n in (0, 1)]
     found = by_id(decode(model, requests, batch_size=2, stop=False))
@@ -374,7 +374,7 @@ def test_prefixes_given_up_free_their_memory(model: TurboT3) -> None:
     before = mx.get_active_memory()
     for number in range(6):
         prefixes.get(str(number), condition(*voice(6)))
-    one = CONFIG.layers * 2 * 7 * CONFIG.width * 4
+    one = CONFIG.layers * 2 * WHOLE * CONFIG.width * 4
     assert mx.get_active_memory() - before < 4 * one + 1024
     prefixes.clear()
     assert mx.get_active_memory() - before < 1024

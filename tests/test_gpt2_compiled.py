@@ -161,6 +161,51 @@ def test_a_step_is_the_network_s(model: TurboT3, lengths: list[int]) -> None:
     assert relative(ours(x, caches[0], held), np.array(theirs(x, caches[1], held))) < 3e-6
 
 
+def test_rows_share_the_prefix_of_their_voice(model: TurboT3) -> None:
+    """Catches another row's prefix, one that is copied or written, and a mask beside a prefix.
+
+    More positions than a vector are in each part of a row, and fewer.
+    """
+    forms = model.make_forward(), partial(mlx_forward, plain(model))
+    rows = [(0, 5), (1, 21), (0, 3), (1, 40)]
+    batches, alone, prefixes = [], [], []
+    for form in forms:
+        held = [filled(form, [length]) for length in (37, 12)]
+        for each in held:
+            each.release_spare()
+        caches: list[Any] = []
+        for lonely in (False, True):
+            for row, (voice, count) in enumerate(rows):
+                cache = held[voice].copy()
+                form(rows_of(1, count, row), cache, [held[voice].offset])
+                (alone if lonely else caches).append(cache)
+        total = [held[voice].offset + count for voice, count in rows]
+        batches.append(
+            KeyValueCache.gather(
+                [(cache, 0, length) for cache, length in zip(caches, total, strict=True)]
+            )
+        )
+        prefixes.append(held)
+    places = batches[0].places_before(len(rows))
+    for row, (voice, _) in enumerate(rows):
+        assert tuple(places[1, row]) == prefixes[0][voice].layers[1].places
+    kept = [np.array(each) for prefix in prefixes[0] for each in prefix.arrays]
+    lengths = [prefixes[0][voice].offset + count for voice, count in rows]
+    for number in range(4):
+        x = rows_of(len(rows), 1, 10 + number)
+        found = np.array(forms[0](x, batches[0], lengths))
+        assert relative(found, np.array(forms[1](x, batches[1], lengths))) < 3e-6
+        for row, length in enumerate(lengths):
+            one = forms[0](x[row : row + 1], alone[row], [length])
+            np.testing.assert_array_equal(np.array(one)[0], found[row])
+        lengths = [length + 1 for length in lengths]
+    x = rows_of(len(rows), 50, 20)
+    found = forms[0](x, batches[0], lengths)
+    assert relative(found, np.array(forms[1](x, batches[1], lengths))) < 3e-6
+    for before, after in zip(kept, (y for each in prefixes[0] for y in each.arrays), strict=True):
+        np.testing.assert_array_equal(before, np.array(after))
+
+
 def test_weights_that_lie_column_by_column() -> None:
     """As those made of a transposed array of NumPy, whose order MLX keeps."""
     network = made(CONFIG, STORED[0])

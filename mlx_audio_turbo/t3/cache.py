@@ -12,6 +12,8 @@ import numpy as np
 
 GROWTH = 256
 """Buffers grow by a multiple of this many positions."""
+WHOLE = 8
+"""Buffers end at a multiple of so many positions: kernels read that many at a time."""
 
 
 class LayerCache:
@@ -58,12 +60,29 @@ class LayerCache:
         """Append room for one position; the addresses of keys and values (B, H, capacity, D)."""
         buffer = self._keys
         if self._places is None or self._shared or buffer is None or self.offset >= self.capacity:
-            held = self.append_in_place((batch, heads, 1, width))
-            keys, values = (each.__array_interface__["data"][0] for each in held)
-            self._places = keys, values
+            self.append_in_place((batch, heads, 1, width))
+            self._places = self.places
         else:
             self.offset += 1
         return self._places
+
+    @property
+    def shared(self) -> bool:
+        """Whether another cache may hold these very buffers."""
+        return self._shared
+
+    @property
+    def batch(self) -> int:
+        """The number of rows."""
+        return 0 if self._keys is None else self._keys.shape[0]
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """The addresses of keys and values."""
+        assert self._keys is not None and self._values is not None
+        held = np.asarray(self._keys), np.asarray(self._values)
+        keys, values = (each.__array_interface__["data"][0] for each in held)
+        return keys, values
 
     @property
     def capacity(self) -> int:
@@ -84,9 +103,9 @@ class LayerCache:
         """Free the room for positions to come."""
         if self._keys is not None and self._values is not None:
             # A slice would keep the whole buffer alive.
-            self._places = None
-            self._keys = mx.contiguous(self._keys[:, :, : self.offset])
-            self._values = mx.contiguous(self._values[:, :, : self.offset])
+            self._places, end = None, self.offset + -self.offset % WHOLE
+            self._keys = mx.contiguous(self._keys[:, :, :end])
+            self._values = mx.contiguous(self._values[:, :, :end])
 
 
 def _write(buffer: mx.array | None, rows: mx.array, start: int) -> mx.array:
@@ -109,36 +128,78 @@ def _grown(buffer: mx.array | None, count: int, shape: tuple[int, ...]) -> mx.ar
 
 
 class KeyValueCache:
-    """One :class:`LayerCache` per layer; all have the same offset."""
+    """One :class:`LayerCache` per layer; all have the same offset.
+
+    In compiled kernels the first positions of a row may lie in another cache, which many rows share
+    and nobody writes: the prefix of a voice is then in memory once, and is read once for all rows.
+    """
 
     def __init__(self, layers: int):
-        self.layers = [LayerCache() for _ in range(layers)]
+        self.own = [LayerCache() for _ in range(layers)]
+        self.before: tuple[KeyValueCache, ...] = ()
+        self._places: np.ndarray | None = None
+
+    @property
+    def layers(self) -> list[LayerCache]:
+        """Keys and values of all positions."""
+        assert not self.before, "only compiled kernels take rows that begin in another cache"
+        return self.own
 
     @property
     def offset(self) -> int:
         """Positions held, padding included."""
-        return self.layers[0].offset
+        return self.own[0].offset + max((each.offset for each in self.before), default=0)
+
+    def padding(self, lengths: Sequence[int]) -> list[int]:
+        """How many of the own positions come before those of each row.
+
+        Args:
+            lengths: positions of each row, those in other caches included.
+        """
+        before = [each.offset for each in self.before] or [0] * len(lengths)
+        return [
+            self.own[0].offset + first - length
+            for length, first in zip(lengths, before, strict=True)
+        ]
+
+    def continue_shared(self) -> None:
+        """Let positions that another cache holds too stay there, and append to a new buffer."""
+        if self.before or not self.own[0].shared or self.own[0].batch != 1:
+            return
+        first = KeyValueCache(0)
+        first.own, self.before, self._places = self.own, (first,), None
+        self.own = [LayerCache() for _ in self.own]
+
+    def places_before(self, batch: int) -> np.ndarray:
+        """(layers, B, 2), addresses of the keys and values before the own ones; 0 for none."""
+        if self._places is None or self._places.shape[1] != batch:
+            self._places = np.zeros((len(self.own), batch, 2), np.int64)
+            for row, each in enumerate(self.before):
+                self._places[:, row] = [layer.places for layer in each.own]
+        return self._places
 
     def copy(self) -> KeyValueCache:
         """An independent cache that shares the buffers until one of the two writes."""
         twin = KeyValueCache(0)
-        twin.layers = [layer.copy() for layer in self.layers]
+        twin.own = [layer.copy() for layer in self.own]
+        twin.before = self.before
         return twin
 
     def release_spare(self) -> None:
         """Free the room for positions to come, for a prefix that is only continued in copies."""
-        for layer in self.layers:
+        for layer in self.own:
             layer.release_spare()
 
     @property
     def arrays(self) -> list[mx.array]:
         """Every buffer, for the caller to evaluate."""
-        return [
+        own = [
             array
-            for layer in self.layers
+            for layer in self.own
             for array in (layer._keys, layer._values)
             if array is not None
         ]
+        return [*own, *(array for each in self.before for array in each.arrays)]
 
     @classmethod
     def gather(cls, rows: Sequence[tuple[KeyValueCache, int, int]]) -> KeyValueCache:
@@ -149,16 +210,19 @@ class KeyValueCache:
         Args:
             rows: for each a cache, its index there, and how many of the last positions are its own.
         """
-        lengths = [length for _, _, length in rows]
-        longest = max(lengths)
         batch = cls(0)
-        for layers in zip(*(cache.layers for cache, _, _ in rows), strict=True):
+        batch.before = tuple(cache.before[index] for cache, index, _ in rows if cache.before)
+        assert len(batch.before) in (0, len(rows)), "all rows begin in another cache, or none"
+        before = [each.offset for each in batch.before] or [0] * len(rows)
+        lengths = [length - first for (_, _, length), first in zip(rows, before, strict=True)]
+        longest = max(lengths)
+        for layers in zip(*(cache.own for cache, _, _ in rows), strict=True):
             layer = LayerCache()
             layer.offset = longest
             parts = [(old, index) for old, (_, index, _) in zip(layers, rows, strict=True)]
             layer._keys = _aligned([(x._keys, x.offset, i) for x, i in parts], lengths)
             layer._values = _aligned([(x._values, x.offset, i) for x, i in parts], lengths)
-            batch.layers.append(layer)
+            batch.own.append(layer)
             # Layer by layer, so that only one layer is in memory twice.
             mx.async_eval(layer._keys, layer._values)
             for old, _ in parts:

@@ -43,11 +43,10 @@ class CompiledForward:
         )
 
     def __call__(self, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]) -> mx.array:
-        padding = [cache.offset - length for length in lengths]
         positions = np.asarray(lengths)[:, None] + np.arange(x.shape[1])
         table = self._positions(mx.array(positions)).astype(mx.float32)
         y = np.asarray(x.astype(mx.float32) + table)
-        return mx.array(self._layers(y, cache, padding))
+        return mx.array(self._layers(y, cache, lengths))
 
 
 def _stored(block: Block) -> StoredLayer:

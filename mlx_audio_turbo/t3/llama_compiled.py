@@ -44,11 +44,10 @@ class CompiledForward:
         )
 
     def __call__(self, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]) -> mx.array:
-        padding = [cache.offset - length for length in lengths]
         positions = np.asarray(lengths)[:, None] + np.arange(x.shape[1])
         angles = np.concatenate(cosines_and_sines(positions, self._frequencies), axis=-1)
         y = np.asarray(x.astype(mx.float32))
-        return mx.array(self._layers(y, cache, padding, angles))
+        return mx.array(self._layers(y, cache, lengths, angles))
 
 
 def _stored(block: TransformerBlock) -> StoredLayer:

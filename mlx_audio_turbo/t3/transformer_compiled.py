@@ -114,23 +114,25 @@ class CompiledTransformer:
         self,
         x: np.ndarray,
         cache: KeyValueCache,
-        padding: Sequence[int],
+        lengths: Sequence[int],
         angles: np.ndarray | None = None,
     ) -> np.ndarray:
         """Logits (B, V) of what follows the positions ``x`` (B, T, C).
 
         Args:
-            padding: (B,), how many of the first positions of each row are masked.
+            lengths: (B,), positions of each row in the cache.
             angles: (B, T, D), cosines then sines of the angles by which queries and keys turn.
         """
+        cache.continue_shared()
+        spans = _spans(cache, lengths)
         if x.shape[1] > 1:
-            return self._several(x, cache, padding, angles)
+            return self._several(x, cache, spans, angles)
         batch, (_, heads, head_dim, *_) = len(x), self._sizes
-        for row, layer in zip(self._table, cache.layers, strict=True):
+        for row, layer in zip(self._table, cache.own, strict=True):
             row[kernels.KEYS :] = layer.row_in_place(batch, heads, head_dim)
         turns = None if angles is None else angles[:, 0]
         lanes, started = self._lanes.count(), time.perf_counter()
-        logits = self._one(self._table, x[:, 0], cache, padding, turns, lanes)
+        logits = self._one(self._table, x[:, 0], cache, spans, turns, lanes)
         self._lanes.took(lanes, (time.perf_counter() - started) / batch)
         return logits
 
@@ -139,54 +141,65 @@ class CompiledTransformer:
         table: np.ndarray,
         x: np.ndarray,
         cache: KeyValueCache,
-        padding: Sequence[int],
+        spans: np.ndarray,
         angles: np.ndarray | None,
         lanes: int,
     ) -> np.ndarray:
         """Logits (B, V) of ``x`` (B, C) after the layers of ``table`` and the head."""
-        batch, room = len(x), cache.layers[0].capacity
+        room, before = cache.own[0].capacity, int(max(spans[:, 1]))
+        sizes = (*self._sizes, len(x), cache.own[0].offset, room, before)
         buffers = self._buffers
-        if buffers is None or buffers.batch != batch or buffers.sizes[-1] != room:
-            self._buffers = buffers = _Buffers((*self._sizes, batch, 0, room), self._lanes.most)
+        if buffers is None or not buffers.fit(sizes):
+            self._buffers = buffers = _Buffers(sizes, self._lanes.most)
+        buffers.arrays[0][: len(x)] = x
         # Threads that come late hold the arrays of their own step.
-        sizes = buffers.sizes.copy()
-        sizes[-2] = cache.offset
-        buffers.arrays[0][:batch] = x
         arguments: list[Any] = [*self._formats, self._counters, self._base]
-        arguments += [table, self._head_places, sizes, np.array(padding, np.int64)]
+        arguments += [table, self._head_places, np.array(sizes, np.int64), spans]
+        arguments += [cache.places_before(len(x))]
         angles = self._no_angles if angles is None else np.ascontiguousarray(angles)
         arguments += [angles, self._eps, *buffers.arrays]
         self._run(
             kernels.step, arguments, buffers.works[:lanes], kernels.piece_count(len(table), sizes)
         )
-        logits = buffers.arrays[-1][:batch]
+        logits = buffers.arrays[-1][: len(x)]
         return logits.copy() if self._head.bias is None else logits + self._head.bias
 
     def _several(
         self,
         x: np.ndarray,
         cache: KeyValueCache,
-        padding: Sequence[int],
+        spans: np.ndarray,
         angles: np.ndarray | None,
     ) -> np.ndarray:
         """Logits (B, V) of what follows several positions (B, T, C)."""
         (batch, count, width), (_, heads, head_dim, units, _) = x.shape, self._sizes
-        for row, layer in zip(self._table, cache.layers, strict=True):
-            held = layer.append_in_place((batch, heads, count, head_dim))
-            row[kernels.KEYS :] = [each.ctypes.data for each in held]
-        room, lanes = cache.layers[0].capacity, self._lanes.most
-        sizes = (width, heads, head_dim, units, batch, count, cache.offset, room, lanes)
+        for row, layer in zip(self._table, cache.own, strict=True):
+            layer.append_in_place((batch, heads, count, head_dim))
+            row[kernels.KEYS :] = layer.places
+        length, room, lanes = cache.own[0].offset, cache.own[0].capacity, self._lanes.most
+        sizes = (
+            width,
+            heads,
+            head_dim,
+            units,
+            batch,
+            count,
+            length,
+            room,
+            int(max(spans[:, 1])),
+            lanes,
+        )
         sizes = np.array(sizes, np.int64)
         panels = panels_of(x)
         turns = np.empty((0, 0, 0), np.float32) if angles is None else panels_of(angles)
         arguments: list[Any] = [self._formats[0], self._counters, self._base, self._table]
-        arguments += [sizes, np.array(padding, np.int64), turns, self._eps, panels]
+        arguments += [sizes, spans, cache.places_before(batch), turns, self._eps, panels]
         arguments += [np.empty_like(panels), np.empty_like(panels)]
         arguments += [np.empty((len(panels), units, COLUMNS), np.float32)]
         works = [np.empty(prompt.work_floats(sizes), np.float32) for _ in range(lanes)]
         self._run(prompt.prompt, arguments, works, prompt.piece_count(len(self._layers), sizes))
         last = panels.reshape(batch, -1, width, COLUMNS)[:, -1, :, (count - 1) % COLUMNS]
-        return self._one(self._table[:0], last, cache, padding, None, lanes)
+        return self._one(self._table[:0], last, cache, spans, None, lanes)
 
     def _run(
         self, kernel: compiled.Kernel, arguments: list[Any], works: Sequence[np.ndarray], count: int
@@ -203,12 +216,26 @@ class _Buffers:
     """What a step of so many rows needs: the kernel's arrays, and room for each thread."""
 
     def __init__(self, sizes: tuple[int, ...], lanes: int):
-        self.sizes = np.array(sizes, np.int64)
-        width, _, _, units, vocabulary, self.batch, _, _ = sizes
-        kept = 1 if self.batch == 1 else -(-self.batch // 4) * 4
+        width, _, _, units, vocabulary, batch, *_ = self._sizes = sizes
+        kept = 1 if batch == 1 else -(-batch // 4) * 4
         shapes = (width, width, width, units, vocabulary)
         self.arrays = [np.zeros((kept, size), np.float32) for size in shapes]
-        self.works = [np.zeros(kernels.work_floats(self.sizes), np.float32) for _ in range(lanes)]
+        self.works = [np.zeros(kernels.work_floats(sizes), np.float32) for _ in range(lanes)]
+
+    def fit(self, sizes: tuple[int, ...]) -> bool:
+        """Whether a step of these sizes fits; of one model all but rows and room are equal."""
+        return self._sizes[5] == sizes[5] and all(
+            held >= wanted for held, wanted in zip(self._sizes[7:], sizes[7:], strict=True)
+        )
+
+
+def _spans(cache: KeyValueCache, lengths: Sequence[int]) -> np.ndarray:
+    """(B, 3), for the kernels: masked own positions, positions before, and their buffer's room."""
+    spans = np.zeros((len(lengths), 3), np.int64)
+    spans[:, 0] = cache.padding(lengths)
+    if cache.before:
+        spans[:, 1:] = [(each.offset, each.own[0].capacity) for each in cache.before]
+    return spans
 
 
 def address(array: np.ndarray | None) -> int:

@@ -20,6 +20,7 @@ from .words import (
     load,
     load_one,
     part,
+    scalar_products,
     store,
     subtract,
     times,
@@ -60,19 +61,28 @@ def norm(format, x, weight, bias, eps, count, y, spare):  # pyright: ignore
 
 
 @part
-def attend(q, keys, values, first, length, width, y, scores):  # pyright: ignore
-    """y (D,) = attention of q (D,) to positions ``first`` to ``length`` of keys and values (L, D).
+def attend(q, keys, values, counts, width, y, scores):  # pyright: ignore
+    """y (D,) = attention of q (D,) to all positions.
 
-    ``scores`` has room for L + WIDTH values; a row of q is scaled already.
+    keys, values: two addresses each, one position behind the other (L, D), of which ``counts`` has
+        the numbers.
+    scores: room for all positions and WIDTH values.
+
+    A row of q is scaled already.
     """
-    row, count = 4 * width, length - first
-    keys, values = keys + first * row, values + first * row
-    for position in range(count):
-        key = keys + position * row
-        sums = times(load(q), load(key))
-        for i in range(STEP, row, STEP):
-            sums = fma(load(q + i), load(key + i), sums)
-        store(total(sums), scores + 4 * position)
+    row, count = 4 * width, 0
+    for side in range(2):
+        target, whole = scores + 4 * count, counts[side] // WIDTH * WIDTH
+        for position in range(0, whole, WIDTH):
+            place = keys[side] + position * row
+            store(scalar_products(q, place, row, row), target + 4 * position)
+        for position in range(whole, counts[side]):
+            key = keys[side] + position * row
+            sums = filled(np.float32(0))
+            for i in range(0, row, STEP):
+                sums = fma(load(q + i), load(key + i), sums)
+            store(total(sums), target + 4 * position)
+        count += counts[side]
     end = scores + 4 * count
     for i in range(WIDTH):
         store(np.float32(-1e30), end + 4 * i)
@@ -93,13 +103,16 @@ def attend(q, keys, values, first, length, width, y, scores):  # pyright: ignore
             filled(np.float32(0)),
             filled(np.float32(0)),
         )
-        for position in range(count):
-            weight = filled(load_one(scores + 4 * position))
-            value = values + position * row + i
-            a = fma(weight, load(value), a)
-            b = fma(weight, load(value + STEP), b)
-            c = fma(weight, load(value + 2 * STEP), c)
-            d = fma(weight, load(value + 3 * STEP), d)
+        at = scores
+        for side in range(2):
+            for position in range(counts[side]):
+                weight = filled(load_one(at + 4 * position))
+                value = values[side] + position * row + i
+                a = fma(weight, load(value), a)
+                b = fma(weight, load(value + STEP), b)
+                c = fma(weight, load(value + 2 * STEP), c)
+                d = fma(weight, load(value + 3 * STEP), d)
+            at += 4 * counts[side]
         store(times(a, share), y + i)
         store(times(b, share), y + i + STEP)
         store(times(c, share), y + i + 2 * STEP)

@@ -5,7 +5,8 @@ The transformer is that of :mod:`.transformer`. Positions lie in panels (channel
 takes some outputs of the weights as they are stored, expands them to float32 in a core's cache, and
 multiplies all panels with them.
 
-Dimensions: B rows, T new positions, L positions, C width, D head width, U hidden units, P panels.
+Dimensions: B rows, T new positions, L own positions, C width, D head width, U hidden units, P
+panels.
 """
 
 from __future__ import annotations
@@ -86,29 +87,46 @@ def _keep(source, width, columns, target):  # pyright: ignore
 
 
 @part
-def _attend(queries, keys, values, first, before, end, width, target, scores):  # pyright: ignore
-    """Attention of queries (D, COLUMNS), of position ``before`` and those after it.
+def _hide(scores, first, last):  # pyright: ignore
+    """Give the rows ``first`` to ``last`` of scores (..., COLUMNS) no share."""
+    for i in range(first * COLUMNS, last * COLUMNS):
+        lanewise.put(scores + 4 * i, MASKED)
 
-    keys, values: (L, D), of which those from ``first`` to ``end`` count. target: (D, COLUMNS).
-    scores: room for (L + 2 * ROWS, COLUMNS). The buffer of the keys has room for a multiple of
-        ROWS positions, which are read to the end of the last ROWS.
+
+@part
+def _attend(queries, keys, values, shared, first, before, end, width, target, scores):  # pyright: ignore
+    """Attention of queries (D, COLUMNS), of the own position ``before`` and those after it.
+
+    keys, values: two addresses each, of the positions before the row's own and of its own (L, D).
+        All ``shared`` ones count, and own ones from ``first`` to ``end``.
+    target: (D, COLUMNS).
+    scores: room for (all positions + 3 * ROWS, COLUMNS). The buffers of the keys have room for a
+        multiple of ROWS positions, which are read to the end of the last ROWS.
     """
-    start = first // ROWS * ROWS
+    start, more = first // ROWS * ROWS, (shared + ROWS - 1) // ROWS * ROWS
     rows = (end - start + ROWS - 1) // ROWS * ROWS
-    multiply_ahead(
-        keys, 0, 0, keys + 4 * start * width, 4 * width, 4, queries, LINE, width,
-        0, 0, 0, scores, LINE, rows,
-    )  # fmt: skip
+    own = scores + more * LINE
+    for side in range(2):
+        place = 4 * start * width if side == 1 else 0
+        multiply_ahead(
+            keys[side], 0, 0, keys[side] + place, 4 * width, 4, queries, LINE, width,
+            0, 0, 0, scores if side == 0 else own, LINE, more if side == 0 else rows,
+        )  # fmt: skip
+    _hide(scores, shared, more)
+    _hide(own, 0, first - start)
     for position in range(max(first, before + 1), end):
         for column in range(position - before):
-            lanewise.put(scores + (position - start) * LINE + 4 * column, MASKED)
-    shares = scores + rows * LINE
-    scores += (first - start) * LINE
-    lanewise.softmax(scores, end - first, np.float32(width**-0.5), shares)
-    multiply_ahead(
-        keys, 0, 0, values + 4 * first * width, 4, 4 * width, scores, LINE, end - first,
-        0, 0, 0, target, LINE, width,
-    )  # fmt: skip
+            lanewise.put(own + (position - start) * LINE + 4 * column, MASKED)
+    shares = own + rows * LINE
+    lanewise.softmax(scores, more + end - start, np.float32(width**-0.5), shares)
+    for side in range(2):
+        place = 4 * first * width if side == 1 else 0
+        multiply_ahead(
+            keys[side], 0, 0, values[side] + place, 4, 4 * width,
+            scores if side == 0 else own + (first - start) * LINE, LINE,
+            shared if side == 0 else end - first,
+            0, target if side == 1 else 0, LINE, target, LINE, width,
+        )  # fmt: skip
     lanewise.times_columns(target, width, shares)
 
 
@@ -126,8 +144,9 @@ def _scratch(head_dim, units):  # pyright: ignore
 
 @kernel()
 def prompt(
-    format, counters, base, layers, sizes, padding, angles, eps, x, normed, mixed, hidden, work
-):  # pyright: ignore
+    format, counters, base, layers, sizes, spans, shared, angles, eps, x, normed, mixed, hidden,
+    work,
+):  # fmt: skip  # pyright: ignore
     """Take pieces until none is left; how many this thread computed.
 
     A layer's stages are a norm, by panels; attention, by heads; its projection, by outputs; the
@@ -136,8 +155,9 @@ def prompt(
     Args:
         counters: shared by the threads; both stand at ``base`` before.
         layers: addresses, as of ``transformer.step``.
-        sizes: C, number of heads, D, U, B, T, L, room in the cache, and the number of threads.
-        padding: (B,), masked positions of each row, all of them before the new ones.
+        sizes: C, number of heads, D, U, B, T, L, the room for them, the most positions of a row
+            before its own, and the number of threads.
+        spans, shared: as ``spans`` and ``before`` of ``transformer.step``.
         angles: (P, D, COLUMNS), cosines then sines, by which queries and keys turn; (0, D, COLUMNS)
             turns none.
         x: (P, C, COLUMNS), the input, which becomes the output.
@@ -147,7 +167,7 @@ def prompt(
     A thread returns when the last piece is taken, not when it is done.
     """
     width, heads, head_dim, units = sizes[0], sizes[1], sizes[2], sizes[3]
-    rows, time, length, room, threads = sizes[4], sizes[5], sizes[6], sizes[7], sizes[8]
+    rows, time, length, room, threads = sizes[4], sizes[5], sizes[6], sizes[7], sizes[9]
     each = (time + COLUMNS - 1) // COLUMNS
     panels = rows * each
     counts = (panels, heads, width // PIECE, panels, units // PIECE, width // PIECE)
@@ -196,9 +216,11 @@ def prompt(
             for panel in range(panels):
                 row, before = panel // each, length - time + panel % each * COLUMNS
                 slab = 4 * (row * heads + piece) * room * head_dim
+                other = 4 * piece * spans[row, 2] * head_dim
                 _attend(
-                    found + panel * of_head, at[KEYS] + slab, at[VALUES] + slab,
-                    padding[row], before, min(length, before + COLUMNS), head_dim,
+                    found + panel * of_head, (shared[layer, row, 0] + other, at[KEYS] + slab),
+                    (shared[layer, row, 1] + other, at[VALUES] + slab), spans[row, 1],
+                    spans[row, 0], before, min(length, before + COLUMNS), head_dim,
                     in_mixed + panel * narrow + piece * of_head, scores,
                 )  # fmt: skip
         elif stage == 4:
@@ -243,17 +265,18 @@ def piece_count(layers: int, sizes: np.ndarray) -> int:
 
 def work_floats(sizes: np.ndarray) -> int:
     """How many floats a thread needs for itself."""
-    _, _, head_dim, units, rows, time, length, *_ = map(int, sizes)
+    _, _, head_dim, units, rows, time, length, _, before, _ = map(int, sizes)
     panels = rows * -(-time // COLUMNS)
-    scores = length + 2 * ROWS
+    scores = before + length + 3 * ROWS
     found = panels * max(head_dim, PIECE)
     return _scratch.py_func(head_dim, units) + (found + scores) * COLUMNS
 
 
 def compile_prompt(format: Format) -> None:
     """Compile what a prompt needs of blocks of this format, or read it from the cache."""
-    integers, panels = types.int64[::1], types.float32[:, :, ::1]
-    arguments: list[Any] = [format.numba_type, integers, types.int64, types.int64[:, ::1]]
-    arguments += [integers, integers, panels, types.float32, *[panels] * 4, types.float32[::1]]
+    integers, table = types.int64[::1], types.int64[:, ::1]
+    panels, places = types.float32[:, :, ::1], types.int64[:, :, ::1]
+    arguments: list[Any] = [format.numba_type, integers, types.int64, table]
+    arguments += [integers, table, places, panels, types.float32, *[panels] * 4, types.float32[::1]]
     prompt.compile(*arguments)
     wait.compile(integers, types.int64)

@@ -4,12 +4,14 @@ The transformer is a GPT-2 or a Llama. What one of the two lacks has the address
 biases, and its norms, without one, are RMS norms; a GPT-2 has no gate beside its hidden units, and
 no angles by which queries and keys turn.
 
-Dimensions: B rows, C width, D head width, U hidden units, V outputs of the head, L positions.
+The first positions of a row may lie in a buffer that rows share, apart from those behind them.
+
+Dimensions: B rows, C width, D head width, U hidden units, V outputs of the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ OUT_PIECE, ENTER_PIECE, LEAVE_PIECE, HEAD_PIECE = 64, 128, 32, 128
 
 @kernel()
 def step(
-    format, head_format, counters, base, layers, head, sizes, padding, angles, eps,
+    format, head_format, counters, base, layers, head, sizes, spans, before, angles, eps,
     x, mixed, middle, hidden, logits, work,
 ):  # fmt: skip  # pyright: ignore
     """Take pieces of a step until none is left; how many this thread computed.
@@ -42,8 +44,11 @@ def step(
     Args:
         counters: shared by the threads; both stand at ``base`` before the step.
         layers, head: addresses; the head's are norm, matrix.
-        sizes: C, number of heads, D, U, V, B, L with the new position, and room in the cache.
-        padding: (B,), masked positions of each row.
+        sizes: C, number of heads, D, U, V, B; own positions with the new one, the room for them,
+            and the most positions of a row before its own.
+        spans: (B, 3), of each row the masked ones of its own positions, its positions before them,
+            and the room of their buffer.
+        before: (layers, B, 2), the addresses of keys and values before the row's own.
         angles: (B, D), cosines then sines, by which queries and keys turn; (0, D) turns none.
         x: (B, C), the input, which is overwritten. mixed, middle: (B, C). hidden: (B, U).
             logits: (B, V), without bias. Of several rows each has room for a multiple of four.
@@ -52,7 +57,7 @@ def step(
     A thread returns when the last piece is taken, not when it is done.
     """
     width, heads, head_dim, units = sizes[0], sizes[1], sizes[2], sizes[3]
-    vocabulary, rows, length, room = sizes[4], sizes[5], sizes[6], sizes[7]
+    vocabulary, rows, length, room, most = sizes[4], sizes[5], sizes[6], sizes[7], sizes[8]
     of_out, of_enter = pieces_of(width, OUT_PIECE), pieces_of(units, ENTER_PIECE)
     of_leave, of_head = pieces_of(width, LEAVE_PIECE), pieces_of(vocabulary, HEAD_PIECE)
     row = 4 * width
@@ -62,7 +67,7 @@ def step(
     spare = prepared_at + 4 * rows_kept * units
     found = spare + 4 * units
     scores = found + 4 * rows_kept * max(3 * head_dim, 2 * ENTER_PIECE)
-    scratch = work[(scores - prepared_at) // 4 + room + WIDTH :]
+    scratch = work[(scores - prepared_at) // 4 + most + room + WIDTH :]
     in_x, in_mixed, in_middle = address(x), address(mixed), address(middle)
     in_hidden = address(hidden)
     scale = np.float32(1) / np.sqrt(np.float32(head_dim))
@@ -105,10 +110,13 @@ def step(
                         copied(y, head_dim, held + 4 * slot * head_dim)
                     y += 4 * head_dim
             for i in range(rows):
-                slab = 4 * (i * heads + piece) * room * head_dim
+                slab = 4 * ((i * heads + piece) * room + spans[i, 0]) * head_dim
+                shared = 4 * piece * spans[i, 2] * head_dim
                 attend(
-                    found + 4 * i * head_dim, at[KEYS] + slab, at[VALUES] + slab, padding[i],
-                    length, head_dim, in_mixed + i * row + 4 * first, scores,
+                    found + 4 * i * head_dim, (before[layer, i, 0] + shared, at[KEYS] + slab),
+                    (before[layer, i, 1] + shared, at[VALUES] + slab),
+                    (spans[i, 1], length - spans[i, 0]), head_dim,
+                    in_mixed + i * row + 4 * first, scores,
                 )  # fmt: skip
         elif stage == 1 or stage == 3:
             at = layers[layer]
@@ -177,29 +185,29 @@ def step(
     return computed
 
 
-def piece_count(layers: int, sizes: np.ndarray) -> int:
+def piece_count(layers: int, sizes: Sequence[int]) -> int:
     """How many pieces a step has."""
-    width, heads, _, units, vocabulary = map(int, sizes[:5])
+    width, heads, _, units, vocabulary, *_ = sizes
     pieces: Callable[[int, int], int] = lambda outputs, size: max(1, outputs // size)  # noqa: E731
     of_layer = heads + pieces(width, OUT_PIECE) + pieces(units, ENTER_PIECE)
     return layers * (of_layer + pieces(width, LEAVE_PIECE)) + pieces(vocabulary, HEAD_PIECE)
 
 
-def work_floats(sizes: np.ndarray) -> int:
+def work_floats(sizes: Sequence[int]) -> int:
     """How many floats a thread needs for itself."""
-    width, _, head_dim, units, _, rows, _, room = map(int, sizes)
+    width, _, head_dim, units, _, rows, _, room, before = sizes
     kept = -(-rows // 4) * 4
     # A scale and a bias for each group, of which the smallest has 32 weights.
     piece = max(3 * head_dim, 2 * OUT_PIECE, 2 * ENTER_PIECE, 2 * HEAD_PIECE) * width
     scales = 2 * max(piece, 2 * LEAVE_PIECE * units) // 32
     found = kept * max(3 * head_dim, 2 * ENTER_PIECE)
-    return (kept + 1) * units + found + room + WIDTH + scales
+    return (kept + 1) * units + found + before + room + WIDTH + scales
 
 
 def compile_step(format: Format, head_format: Format) -> None:
     """Compile what a step needs of these formats, or read it from the cache."""
-    integers, floats = types.int64[::1], types.float32[:, ::1]
+    integers, table, floats = types.int64[::1], types.int64[:, ::1], types.float32[:, ::1]
     arguments: list[Any] = [format.numba_type, head_format.numba_type, integers, types.int64]
-    arguments += [types.int64[:, ::1], integers, integers, integers, floats, types.float32]
+    arguments += [table, integers, integers, table, types.int64[:, :, ::1], floats, types.float32]
     step.compile(*arguments, *[floats] * 5, types.float32[::1])
     wait.compile(integers, types.int64)

@@ -48,10 +48,14 @@ def repeated(builder: Any, value: Any, count: int = WIDTH) -> Any:
     return builder.shuffle_vector(first, none, filled(0, ir.VectorType(I32, count)))
 
 
+def indices(order: Sequence[int]) -> Any:
+    """The mask of a shuffle."""
+    return ir.Constant(ir.VectorType(I32, len(order)), list(order))
+
+
 def shuffled(builder: Any, value: Any, order: Sequence[int]) -> Any:
     """The elements ``order`` of a vector."""
-    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), indices(order))
 
 
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -75,6 +79,23 @@ def folded(builder: Any, vector: Any, both: Callable[[Any, Any, Any], Any]) -> A
 def total(builder: Any, vector: Any) -> Any:
     """The sum of a vector's elements."""
     return folded(builder, vector, lambda builder, a, b: builder.fadd(a, b))
+
+
+def totals(builder: Any, vectors: Sequence[Any]) -> Any:
+    """A vector of the sums of ``WIDTH`` vectors' elements, each added up as by :func:`total`."""
+    vectors, size = list(vectors), WIDTH
+    while len(vectors) > 1:
+        size //= 2
+        # The halves of every part of size * 2 elements, of a pair of vectors.
+        starts = range(0, 2 * WIDTH, 2 * size)
+        low, high = (
+            [start + half + i for start in starts for i in range(size)] for half in (0, size)
+        )
+        vectors = [
+            builder.fadd(*(builder.shuffle_vector(*pair, indices(some)) for some in (low, high)))
+            for pair in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+    return vectors[0]
 
 
 def larger(builder: Any, a: Any, b: Any) -> Any:

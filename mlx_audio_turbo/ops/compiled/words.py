@@ -131,6 +131,30 @@ def total(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
+def scalar_products(typing: Any, a: Any, b: Any, b_row: Any, count: Any) -> Any:
+    """A vector of the products of the ``count`` bytes at a with each of ``WIDTH`` rows at b.
+
+    Each is added up like one ``fma`` after another, and ``total`` of these.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, row, count = arguments
+        sums = [cgutils.alloca_once(builder, v.VECTOR) for _ in range(WIDTH)]
+        rows = [builder.add(b, builder.mul(row, v.I64(i))) for i in range(WIDTH)]
+        for each in sums:
+            builder.store(v.filled(0), each)
+        step = v.I64(4 * WIDTH)
+        with cgutils.for_range_slice(builder, v.I64(0), count, step, v.I64) as (offset, _):
+            left = v.load(builder, builder.add(a, offset), v.VECTOR)
+            for each, place in zip(sums, rows, strict=True):
+                right = v.load(builder, builder.add(place, offset), v.VECTOR)
+                builder.store(v.fma(builder, left, right, builder.load(each)), each)
+        return v.totals(builder, [builder.load(each) for each in sums])
+
+    return VECTOR(*[types.int64] * 4), generate
+
+
+@intrinsic
 def largest(typing: Any, a: Any) -> Any:
     """The largest value."""
     return types.float32(VECTOR), _vectors(lambda builder, a: v.folded(builder, a, v.larger))
