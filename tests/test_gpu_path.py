@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -16,7 +18,7 @@ import pytest
 from mlx_audio_turbo import ops
 from mlx_audio_turbo.encoders.s3_tokenizer import MemoryAttention
 from mlx_audio_turbo.hift.generator import HiFTGenerator
-from mlx_audio_turbo.ops import activations, device, parallel
+from mlx_audio_turbo.ops import activations, cuda_kernels, device, parallel
 from mlx_audio_turbo.presets import TINY
 from mlx_audio_turbo.s3gen import conformer
 
@@ -185,3 +187,29 @@ def test_masks_are_copied_for_cudnn(gpu: str) -> None:
     with mock.patch.object(mx, "contiguous", wraps=mx.contiguous) as copy:
         ops.attention(q, q, q, scale=0.25, mask=bias)
     assert copy.called == (gpu == "cuda")
+
+
+def test_kernels_of_cuda_are_kept_in_the_users_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """MLX keeps them in the folder for temporary files; compiling them again takes a minute."""
+    monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path))
+    monkeypatch.delenv(cuda_kernels.VARIABLE, raising=False)
+
+    def place() -> str | None:
+        cuda_kernels.keep_compiled()
+        return os.environ.get(cuda_kernels.VARIABLE)
+
+    assert place() is None  # no CUDA here
+    monkeypatch.setattr(mx.cuda, "is_available", lambda: True)
+    assert place() is None  # the CPU of a machine with CUDA
+    monkeypatch.setattr(cuda_kernels, "device", lambda: mx.Device(mx.gpu, 0))
+    monkeypatch.setattr(mx, "device_info", lambda _: {"architecture": "sm_90"})
+    expected = tmp_path / f"cuda-{metadata.version('mlx')}-sm_90"
+    assert place() == str(expected) and expected.is_dir()
+    monkeypatch.setenv(cuda_kernels.VARIABLE, "/of/the/user")
+    assert place() == "/of/the/user"
+    monkeypatch.delenv(cuda_kernels.VARIABLE)
+    monkeypatch.setenv("MLX_AUDIO_TURBO_CACHE", str(tmp_path / "file" / "below"))
+    (tmp_path / "file").touch()
+    assert place() is None  # no folder can be made

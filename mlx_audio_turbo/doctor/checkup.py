@@ -19,7 +19,7 @@ from ..benchmark import machine
 from ..config import ModelConfig
 from ..errors import TurboError
 from ..loading.catalog import cache_folder
-from ..ops import blas
+from ..ops import blas, cuda_kernels
 from ..presets import TURBO
 from . import folder, goldens, growing
 from .goldens import Output, Recorder
@@ -141,6 +141,7 @@ def examine(
     """
     started = time.perf_counter()
     blas.load()
+    cuda_kernels.keep_compiled()
     report = Report(describe(model))
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("kernels", _kernels),

@@ -16,7 +16,7 @@ from ..config import ModelConfig, Quantization, from_dict, from_json
 from ..encoders.s3_tokenizer import S3Tokenizer
 from ..errors import ModelFolderError, OptionError
 from ..files.safetensors_reader import Reader, stand_in
-from ..ops import blas, compiled, lanes
+from ..ops import blas, compiled, cuda_kernels, lanes
 from ..options import RUN_OPTIONS, definitions
 from ..presets import MULTILINGUAL_TYPE, ORIGINAL_TYPE, TURBO, TURBO_TYPE, VOICE_FILE
 from ..text.tokenizer import TextTokenizer
@@ -87,6 +87,7 @@ def load(
         ModelFolderError: a file is absent or damaged; a tensor is missing, extra or misshapen.
     """
     blas.load()
+    cuda_kernels.keep_compiled()
     try:
         _check_files(folder)
         return _load(folder, dtype=dtype, unused=unused)

@@ -32,7 +32,7 @@ def gelu(x: mx.array) -> mx.array:
     return in_blocks(fast_gelu, x) if slow_functions(x) else _gelu(x)
 
 
-@fused(shapeless=True)
+@fused(shapeless=True, long=True)
 def _gelu(x: mx.array) -> mx.array:
     # Halved first: twice a large float16 is infinite.
     return 0.5 * x * (1 + mx.erf(x * 0.7071067811865476))
@@ -47,7 +47,7 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return _gelu_tanh(x)
 
 
-@fused(shapeless=True)
+@fused(shapeless=True, long=True)
 def _gelu_tanh(x: mx.array) -> mx.array:
     # 0.5 (1 + tanh(u)) = sigmoid(2 u). MLX would cut the longer chain with tanh into two kernels.
     slope = 2 * 0.7978845608028654
@@ -84,7 +84,7 @@ def snake(x: mx.array, alpha: mx.array) -> mx.array:
     return _snake(x, alpha)
 
 
-@fused(shapeless=True)
+@fused(shapeless=True, long=True)
 def _snake(x: mx.array, alpha: mx.array) -> mx.array:
     # In float32: in half precision a small alpha gives 0 / 0.
     wide, alpha = x.astype(mx.float32), alpha.astype(mx.float32)

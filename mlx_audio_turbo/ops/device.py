@@ -33,7 +33,6 @@ _MLX_DEFAULTS = {
     "MLX_ENABLE_CACHE_THRASHING_CHECK": "0",
     "MLX_CUDA_CONV_CACHE_SIZE": "1024",
     "MLX_CUDA_SDPA_CACHE_SIZE": "1024",
-    "MLX_CUDA_GRAPH_CACHE_SIZE": "2000",
     "MLX_ENABLE_TF32": "0",
 }
 for _name, _value in _MLX_DEFAULTS.items():
@@ -93,13 +92,18 @@ def gpu_memory() -> int:
     return int(info.get("memory_size") or info.get("total_memory") or 0)
 
 
-def fused(*, shapeless: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def fused(
+    *, shapeless: bool = False, long: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Run the decorated function as few kernels on a GPU: a chain of elementwise operations is one.
 
-    For the CPU, MLX would need a compiler, and the function runs as it is.
+    For the CPU, MLX would need a compiler, and the function runs as it is. CUDA takes about five
+    seconds to compile each such kernel, the first time that a machine needs it: there only chains
+    of many operations are compiled.
 
     Args:
         shapeless: one compilation serves all shapes; not every operation can.
+        long: the chain is worth those seconds.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -107,7 +111,8 @@ def fused(*, shapeless: bool = False) -> Callable[[Callable[P, R]], Callable[P, 
 
         @wraps(function)
         def suited(*args: P.args, **kwargs: P.kwargs) -> R:
-            return (compiled if on_gpu() else function)(*args, **kwargs)
+            takes = on_gpu() and (long or not on_cuda())
+            return (compiled if takes else function)(*args, **kwargs)
 
         return suited
 

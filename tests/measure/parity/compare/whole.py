@@ -42,7 +42,7 @@ class Given(NoiseSource):
 
 def rows(context: Context) -> Iterator[Row]:
     reference = context.reference("whole")
-    model = ChatterboxTurbo.from_pretrained(context.folder)
+    model = ChatterboxTurbo.from_pretrained(context.folder, dtype=mx.float32)
     encoded = model.encode_voice(context.clips[0])
     prompt_mel = reference["s3gen_prompt_mel"]  # in a small recording, the first frames of it
     for name in TOKENS:
