@@ -6,7 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -254,32 +254,55 @@ def test_no_step_is_run_beyond_the_last_token(
     assert runs == [2] * 6 + [1] * 15
 
 
-def test_the_next_step_is_under_way_before_a_token_is_read(
-    model: TurboT3, monkeypatch: pytest.MonkeyPatch
+def test_the_next_step_is_under_way_before_a_token_is_read_on_a_device(
+    model: TurboT3, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In memory a token is told as soon as it is chosen."""
     log: list[str] = []
     inner = Decoder._sample
-
-    class Ids:
-        def __init__(self, ids: mx.array, number: int):
-            self.ids, self.number = ids, number
-
-        def tolist(self) -> Any:
-            log.append(f"read {self.number}")
-            return self.ids.tolist()
 
     def noted(self: Decoder, *args: Any, **options: Any) -> None:
         number = sum(line.startswith("run") for line in log)
         log.append(f"run {number}")
         inner(self, *args, **options)
-        rows, ids = self._sampled[-1]
-        self._sampled[-1] = (rows, cast(mx.array, Ids(ids, number)))
+        rows, read = self._sampled[-1]
+
+        def noted_read() -> list[int]:
+            log.append(f"read {number}")
+            return read()
+
+        self._sampled[-1] = (rows, noted_read)
 
     monkeypatch.setattr(Decoder, "_sample", noted)
     one = request(model, 0)
     object.__setattr__(one, "max_tokens", 3)
     assert len(list(decode(model, [one], stop=False))) == 4
-    assert log == ["run 0", "run 1", "read 0", "run 2", "read 1", "read 2"]
+    if step == "host":
+        assert log == ["run 0", "read 0", "run 1", "read 1", "run 2", "read 2"]
+    else:
+        assert log == ["run 0", "run 1", "read 0", "run 2", "read 1", "read 2"]
+
+
+def test_both_ways_to_choose_give_the_same_ids(model: TurboT3, step: str) -> None:
+    """The host's, in NumPy, and the device's, on the same logits, with options of their own."""
+    if step == "device":
+        pytest.skip("without logits in memory there is one way")
+    mixed = [CHANCE, GREEDY, SamplingOptions(top_k=7, top_p=0.5), SamplingOptions(top_p=1.0)]
+
+    def found(at_once: bool) -> dict[int, list[int | None]]:
+        decoder = Decoder(model, options=CHANCE)
+        decoder._at_once = at_once
+        for number, options in enumerate(mixed):
+            one = request(model, number)
+            object.__setattr__(one, "options", options)
+            decoder.add(one)
+        told: dict[int, list[int | None]] = defaultdict(list)
+        while len(decoder):
+            for id, token in decoder.step():
+                told[id].append(token)
+        return told
+
+    assert found(True) == found(False)
 
 
 def test_memory_comes_back_when_rows_end_or_are_given_up(model: TurboT3) -> None:

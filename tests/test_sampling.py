@@ -11,7 +11,16 @@ import pytest
 
 from mlx_audio_turbo.errors import OptionError
 from mlx_audio_turbo.options import SamplingOptions
-from mlx_audio_turbo.t3.sampling import add_to_history, filter_logits, sample
+from mlx_audio_turbo.t3.sampling import (
+    add_to_history,
+    filter_logits,
+    min_p,
+    repetition_penalty,
+    sample,
+    temperature,
+    top_p,
+)
+from mlx_audio_turbo.t3.sampling_numpy import Noise, choose, filter_scores
 from mlx_audio_turbo.t3.turbo import TurboT3
 
 FILTERS = TurboT3.filters
@@ -172,3 +181,65 @@ def test_options_out_of_range_are_one_line_errors(option: str, value: Any) -> No
     with pytest.raises(OptionError, match=option) as caught:
         SamplingOptions(**{option: value})
     assert "\n" not in str(caught.value)
+
+
+# --- in NumPy -----------------------------------------------------------------------------------
+
+ORDERS = {"turbo": TurboT3.filters, "original": (repetition_penalty, temperature, min_p, top_p)}
+
+
+def drawn(number: int) -> tuple[np.ndarray, np.ndarray, SamplingOptions]:
+    """Scores (600,) with ties and removed ids, a history and options; all depend on ``number``."""
+    rng = np.random.default_rng(number)
+    logits = (rng.standard_normal(600) * rng.choice([1, 3, 10])).astype(np.float32)
+    if number % 3 == 0:
+        logits = np.round(2 * logits) / 2
+    if number % 4 == 0:
+        logits[rng.random(600) < 0.3] = -np.inf
+    choices: dict[str, Any] = {
+        "temperature": [0.8, 0.3, 1.3],
+        "top_k": [100, 0, 5, 599],
+        "top_p": [0.95, 1.0, 0.5, 0.99],
+        "min_p": [0.0, 0.05],
+        "repetition_penalty": [1.2, 2.0],
+    }
+    chosen: dict[str, Any] = {}
+    for name, each in choices.items():
+        chosen[name] = rng.choice(each).item()
+    return logits, rng.random(600) < 0.05, SamplingOptions(**chosen)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_filters_in_numpy_give_the_same_bits(order: str) -> None:
+    for number in range(60):
+        logits, history, options = drawn(number)
+        wanted = filter_logits(
+            mx.array(logits[None]), mx.array(history[None]), options, ORDERS[order]
+        )
+        found = filter_scores(logits, history, options, ORDERS[order])
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, np.array(wanted[0]))
+
+
+@pytest.mark.parametrize("warmth", [0.0, 0.8])
+def test_choices_in_numpy_are_the_same(warmth: float) -> None:
+    """From one choice to the next as the decoder takes them, past what is drawn at a time."""
+    options, key = SamplingOptions(temperature=warmth), mx.random.key(7)
+    noise = Noise(key, 600)
+    for number in range(40):
+        logits, history, _ = drawn(number)
+        key, own = mx.random.split(key)
+        wanted = sample(
+            mx.array(logits[None]), mx.array(history[None]), options, FILTERS, own[None]
+        )
+        assert choose(logits, history, options, FILTERS, noise) == wanted.item()
+
+
+def test_a_top_p_that_the_last_bits_decide_is_mlx_s() -> None:
+    """A share of exactly the limit is removed; its sum is near it with any exponential."""
+    logits = np.zeros(20, np.float32)
+    for kept_share in (0.95, 0.9, 0.75, 0.5):
+        options = SamplingOptions(**(OFF | {"top_p": kept_share}))
+        wanted = filter_logits(mx.array(logits[None]), mx.zeros((1, 20)) > 0, options, FILTERS)
+        found = filter_scores(logits, np.zeros(20, bool), options, FILTERS)
+        np.testing.assert_array_equal(found, np.array(wanted[0]))

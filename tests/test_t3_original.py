@@ -348,7 +348,11 @@ def scripted_samples(monkeypatch: pytest.MonkeyPatch, script: list[int]) -> list
         calls.append(arguments)
         return mx.array([script[len(calls) - 1]])
 
-    monkeypatch.setattr("mlx_audio_turbo.t3.decoder.sample", scripted)
+    def on_host(scores: np.ndarray, history: np.ndarray, *others: Any) -> int:
+        return int(scripted(scores[None], mx.array(history[None]), *others)[0])
+
+    monkeypatch.setattr("mlx_audio_turbo.t3.choices.sample", scripted)
+    monkeypatch.setattr("mlx_audio_turbo.t3.choices.choose", on_host)
     return calls
 
 

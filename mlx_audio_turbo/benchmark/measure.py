@@ -206,11 +206,11 @@ def repeated(measure: Callable[[], Times], repeats: int) -> Times:
 
 
 def primitives_per_step(t3: T3, utterance: work.Workload, *, steps: int = 4) -> int:
-    """Primitives in the graph of one step of decoding, the last of a few."""
+    """Primitives in the graph of one step of decoding, the last of a few; 0 without a graph."""
     counter = Primitives()
     with counter.counting():
         decode(t3, utterance, tokens=steps)
-    return counter.counts[-1]
+    return counter.counts[-1] if counter.counts else 0
 
 
 def weight_bytes_per_step(t3: TurboT3 | OriginalT3) -> int:

@@ -1,26 +1,20 @@
-"""T3's loop: one speech token after another, with the device one step ahead of the host.
+"""T3's loop: one speech token after another; a GPU is one step ahead of the host.
 
-Dimensions: B utterances, R cache rows per utterance, T time, C width, V speech ids.
+Dimensions: B utterances, R cache rows per utterance, T time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import mlx.core as mx
 
-from .. import ops
-from ..config import START_SPEECH, STOP_SPEECH
+from ..config import STOP_SPEECH
 from ..errors import NotFiniteError, OptionError
 from ..options import SamplingOptions
-from .guidance import guide
-from .interface import T3, Cache
-from .sampling import add_to_history, sample
-
-NOT_FINITE = -1
-"""The id that the host reads where the logits are not finite."""
+from .choices import NOT_FINITE, Choices, Chooser, Read
+from .interface import T3, AtOnce, Cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,17 +62,16 @@ class _Row:
 
 @dataclass(eq=False)
 class _Batch:
-    """Utterances that take their steps together, and what was last sampled for them.
+    """Utterances that take their steps together, and what was last chosen for them.
 
     cache: B * R rows, those of an utterance side by side.
-    ids: (B,). keys: (B, 2), for the samples to come. history: (B, V), true for what was sampled.
+    fresh: the first tokens are chosen, and no step has told of them.
     """
 
     rows: list[_Row]
     cache: Cache
-    ids: mx.array
-    keys: mx.array
-    history: mx.array
+    choices: Choices
+    fresh: bool = True
 
 
 class Decoder:
@@ -101,10 +94,12 @@ class Decoder:
         self._model, self._options = model, options or SamplingOptions()
         self._forward = model.make_forward()
         self._rows_each = model.rows(self._options)
-        self._invalid = _mask([*model.invalid_ids, *([] if stop else [STOP_SPEECH])], model)
+        never = [*model.invalid_ids, *([] if stop else [STOP_SPEECH])]
+        self._chooser = Chooser(model, self._rows_each, never)
+        self._at_once = isinstance(self._forward, AtOnce)
         self._rows: dict[int, _Row] = {}
         self._batches: list[_Batch] = []
-        self._sampled: list[tuple[list[_Row], mx.array]] = []  # dispatched and not read
+        self._sampled: list[tuple[list[_Row], Read]] = []  # dispatched and not read
 
     def __len__(self) -> int:
         """How many utterances have not ended."""
@@ -125,7 +120,7 @@ class Decoder:
         room = self._model.room(request.prefix.offset, request.text_ids)
         if request.id in self._rows:
             raise ValueError(f"two requests of id {request.id} at a time")
-        start, held = mx.array([START_SPEECH]), request.prefix.offset
+        held = request.prefix.offset
         cache = _copies(request.prefix, self._rows_each)
         embeddings = self._model.embed_input(request.text_ids, self._rows_each)
         row = _Row(
@@ -134,31 +129,35 @@ class Decoder:
             min(request.max_tokens, room),
             options,
         )
-        nothing = mx.zeros((1, self._model.speech_vocabulary), mx.bool_)
-        batch = _Batch([row], cache, start, request.key[None], nothing)
+        choices = self._chooser.begin(request.key, at_once=self._at_once)
+        batch = _Batch([row], cache, choices)
         logits = self._forward(embeddings, batch.cache, [held] * self._rows_each)
-        # The start token is in the history of the first sample only.
-        self._sample(batch, logits, history=add_to_history(nothing, start))
+        self._sample(batch, logits, first=True)
         self._rows[request.id] = row
         self._batches.append(batch)
 
     def step(self) -> list[tuple[int, int | None]]:
         """The next token of every utterance; None, once, where one has ended.
 
-        The next step is dispatched before a token is read. For an utterance that turns out to have
-        ended, one token too many has then been sampled, which is discarded.
+        On a GPU the next step is dispatched before a token is read. For an utterance that turns out
+        to have ended, one token too many has then been sampled, which is discarded.
 
         Raises:
             NotFiniteError: the logits of an utterance are not finite.
         """
         found: list[tuple[int, int | None]] = []
         found += [(row.id, None) for row in self._rows.values() if row.read == row.limit]
-        sampled, self._sampled = self._sampled, []
-        self._regroup()
+        if self._at_once:
+            # What is chosen already is told now, and not when the next step is computed too.
+            self._advance_all([batch for batch in self._batches if not batch.fresh])
+            sampled, self._sampled = self._sampled, []
+        else:
+            sampled, self._sampled = self._sampled, []
+            self._advance_all(self._batches)
         for batch in self._batches:
-            self._advance(batch)
-        for rows, ids in sampled:
-            for row, token in zip(rows, cast(list[int], ids.tolist()), strict=True):
+            batch.fresh = False
+        for rows, read in sampled:
+            for row, token in zip(rows, read(), strict=True):
                 if not row.removed:
                     if token == NOT_FINITE:
                         raise NotFiniteError("T3")
@@ -188,85 +187,37 @@ class Decoder:
         self._batches.clear()
         self._sampled.clear()
 
-    def _regroup(self) -> None:
-        """Join all utterances that take another step, and no others, in one batch."""
+    def _advance_all(self, batches: Sequence[_Batch]) -> None:
+        """One more token for all utterances of ``batches`` that take another step, in one batch."""
+        others = [batch for batch in self._batches if batch not in batches]
         going = [
-            (batch, index)
-            for batch in self._batches
-            for index, row in enumerate(batch.rows)
-            if row.going
+            (batch, index) for batch in batches for index, row in enumerate(batch.rows) if row.going
         ]
-        if not going:
-            self._batches = []
-        elif len(self._batches) > 1 or len(going) < len(self._batches[0].rows):
-            self._batches = [_joined(going, self._rows_each)]
+        joined: list[_Batch] = []
+        if going:
+            whole = len(batches) == 1 and len(going) == len(batches[0].rows)
+            joined = [batches[0] if whole else _joined(going, self._rows_each)]
+        self._batches = joined + others
+        for batch in joined:
+            self._advance(batch)
 
     def _advance(self, batch: _Batch) -> None:
         """Sample one more token for each utterance, from the last ones."""
-        positions = mx.array([row.sampled for row in batch.rows])[:, None]
-        x = self._model.embed_speech(batch.ids[:, None], positions)
+        x = batch.choices.embeddings([row.sampled for row in batch.rows])
         if self._rows_each > 1:
             x = mx.repeat(x, self._rows_each, axis=0)
         lengths = [row.length for row in batch.rows for _ in range(self._rows_each)]
         logits = self._forward(x, batch.cache, lengths)
         for row in batch.rows:
             row.length += 1
-        self._sample(batch, logits, history=batch.history)
+        self._sample(batch, logits, first=False)
 
-    def _sample(self, batch: _Batch, logits: mx.array, *, history: mx.array) -> None:
-        batch.keys, keys = _split(batch.keys)
-        batch.ids = self._ids(batch.rows, logits, history, keys)
-        batch.history, read = _settled(batch.history, batch.ids, logits)
-        mx.async_eval(batch.ids, batch.history, batch.keys, read)
+    def _sample(self, batch: _Batch, logits: mx.array, *, first: bool) -> None:
+        options = [row.options for row in batch.rows]
+        read = batch.choices.choose(logits, options, first=first)
         for row in batch.rows:
             row.sampled += 1
         self._sampled.append((batch.rows, read))
-
-    def _ids(
-        self, rows: Sequence[_Row], logits: mx.array, history: mx.array, keys: mx.array
-    ) -> mx.array:
-        """One id for each row (B,), sampled with the row's own options."""
-        groups: dict[SamplingOptions, list[int]] = {}
-        for index, row in enumerate(rows):
-            groups.setdefault(row.options, []).append(index)
-        if len(groups) == 1:
-            return self._ids_of_group(logits, history, rows[0].options, keys)
-        logits = logits.reshape(len(rows), self._rows_each, -1)
-        sampled = [
-            self._ids_of_group(logits[some].flatten(0, 1), history[some], options, keys[some])
-            for options, some in ((options, mx.array(some)) for options, some in groups.items())
-        ]
-        order = [index for some in groups.values() for index in some]
-        return mx.concatenate(sampled)[mx.argsort(mx.array(order))]
-
-    def _ids_of_group(
-        self, logits: mx.array, history: mx.array, options: SamplingOptions, keys: mx.array
-    ) -> mx.array:
-        if self._rows_each > 1:
-            logits = guide(logits, options.cfg_weight)
-        if self._invalid is not None:
-            logits = mx.where(self._invalid, -mx.inf, logits)
-        return sample(logits, history, options, self._model.filters, keys)
-
-
-_split = ops.fused()(mx.vmap(lambda key: tuple(mx.random.split(key))))
-
-
-@ops.fused()
-def _settled(history: mx.array, ids: mx.array, logits: mx.array) -> tuple[mx.array, mx.array]:
-    """The history with the ``ids`` (B,), and what the host reads of them (B,)."""
-    # A sum is not finite if an element is not.
-    finite = mx.isfinite(mx.sum(logits, axis=-1)).reshape(len(ids), -1).all(axis=-1)
-    return add_to_history(history, ids), mx.where(finite, ids.astype(mx.int32), NOT_FINITE)
-
-
-def _mask(ids: Sequence[int], model: T3) -> mx.array | None:
-    """(V,), true for the ``ids``; None without any."""
-    if not ids:
-        return None
-    mask = mx.zeros((model.speech_vocabulary,), mx.bool_)
-    mask[mx.array(list(ids))] = True
-    return mask
 
 
 def _copies(prefix: Cache, rows: int) -> Cache:
@@ -280,19 +231,14 @@ def _joined(going: Sequence[tuple[_Batch, int]], rows_each: int) -> _Batch:
     """One batch of utterances from several batches, which are used up."""
     if len(going) == len(going[0][0].rows) == 1:
         return going[0][0]
-
-    def joined(name: str) -> mx.array:
-        return mx.concatenate([getattr(batch, name)[i : i + 1] for batch, i in going])
-
     rows = [
         (batch.cache, index * rows_each + row, batch.rows[index].length)
         for batch, index in going
         for row in range(rows_each)
     ]
+    first = going[0][0]
     return _Batch(
         [batch.rows[index] for batch, index in going],
-        going[0][0].cache.gather(rows),
-        joined("ids"),
-        joined("keys"),
-        joined("history"),
+        first.cache.gather(rows),
+        first.choices.joined([(batch.choices, index) for batch, index in going]),
     )

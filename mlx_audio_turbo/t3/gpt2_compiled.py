@@ -16,6 +16,7 @@ from ..ops.compiled.matrices import floats
 from .cache import KeyValueCache
 from .gpt2 import GPT2, Block
 from .gpt2_numpy import LayerNorm
+from .interface import AtOnce
 from .transformer_compiled import (
     CompiledTransformer,
     Norm,
@@ -25,14 +26,14 @@ from .transformer_compiled import (
     one_format,
 )
 from .transformer_compiled import fits as sizes_fit
-from .transformer_numpy import threads
+from .transformer_numpy import Rows, threads
 
 
-class CompiledForward:
+class CompiledForward(AtOnce):
     """A :data:`~.interface.Forward` that runs at once, on the model's own weights."""
 
     def __init__(self, transformer: GPT2, head: nn.Linear, config: T3Config):
-        self._positions = transformer.wpe
+        self._positions = Rows(transformer.wpe)
         self._layers = CompiledTransformer(
             [_stored(block) for block in transformer.h],
             _norm(transformer.ln_f),
@@ -44,8 +45,7 @@ class CompiledForward:
 
     def __call__(self, x: mx.array, cache: KeyValueCache, lengths: Sequence[int]) -> mx.array:
         positions = np.asarray(lengths)[:, None] + np.arange(x.shape[1])
-        table = self._positions(mx.array(positions)).astype(mx.float32)
-        y = np.asarray(x.astype(mx.float32) + table)
+        y = np.asarray(x.astype(mx.float32)) + self._positions(positions)
         return mx.array(self._layers(y, cache, lengths))
 
 

@@ -5,10 +5,15 @@ Dimensions: B utterances, V speech ids.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import mlx.core as mx
+import numpy as np
+
+A = TypeVar("A", mx.array, np.ndarray)
 
 
-def guide(logits: mx.array, weight: float) -> mx.array:
+def guide(logits: A, weight: float) -> A:
     """Guided logits (B, V) of ``logits`` (2 * B, V): c + weight (c - u).
 
     The rows of an utterance are neighbours: c with its text, then u without.

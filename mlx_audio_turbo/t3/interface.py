@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import mlx.core as mx
+import numpy as np
 from typing_extensions import Self
 
 from ..config import Quantization
@@ -72,6 +73,14 @@ the model's own.
 """
 
 
+SpeechRows: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Embeddings (B, C), float32, of speech ids (B,) at positions (B,)."""
+
+
+class AtOnce:
+    """A :data:`Forward` whose logits are in memory when it returns: a CPU's own form."""
+
+
 class T3(Protocol):
     """A language model that the decoder can run."""
 
@@ -124,6 +133,10 @@ class T3(Protocol):
         Args:
             positions: (B, T) or (T,); the start token is at 0 and the first sampled token at 1.
         """
+        ...
+
+    def speech_rows(self) -> SpeechRows:
+        """:meth:`embed_speech` in NumPy, for arithmetic in float32 on a CPU."""
         ...
 
     def make_cache(self) -> Cache:

@@ -15,6 +15,7 @@ from mlx_lm.models.llama import LlamaModel, TransformerBlock
 from ..config import OriginalT3Config
 from ..ops.compiled.formats import SPAN
 from .cache import KeyValueCache
+from .interface import AtOnce
 from .llama_numpy import RMSNorm, cosines_and_sines, linear_layers, norms_of, rotary_frequencies
 from .transformer_compiled import (
     CompiledTransformer,
@@ -29,7 +30,7 @@ from .transformer_compiled import fits as sizes_fit
 from .transformer_numpy import threads
 
 
-class CompiledForward:
+class CompiledForward(AtOnce):
     """A :data:`~.interface.Forward` that runs at once, on the model's own weights."""
 
     def __init__(self, transformer: LlamaModel, head: nn.Linear, config: OriginalT3Config):

@@ -25,12 +25,12 @@ from ..errors import ModelFolderError, OptionError
 from ..ops import compiled
 from ..options import SamplingOptions
 from .cache import KeyValueCache
-from .interface import Condition, Forward
+from .interface import Condition, Forward, SpeechRows
 from .llama_cache import LlamaCache
 from .llama_numpy import llama_forward
 from .perceiver import Perceiver
 from .sampling import min_p, repetition_penalty, temperature, top_p
-from .transformer_numpy import takes_numpy
+from .transformer_numpy import Rows, takes_numpy
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -149,6 +149,11 @@ class OriginalT3(nn.Module):
         tables = self.speech_emb(ids), self.speech_pos_emb(positions)
         speech, place = (each.astype(self._dtype) for each in tables)
         return speech + place
+
+    def speech_rows(self) -> SpeechRows:
+        """:meth:`embed_speech` in NumPy."""
+        speech, places = Rows(self.speech_emb), Rows(self.speech_pos_emb.emb)
+        return lambda ids, positions: speech(ids) + places(positions)
 
     def make_cache(self) -> KeyValueCache | LlamaCache:
         """An empty cache, of the form's own kind."""

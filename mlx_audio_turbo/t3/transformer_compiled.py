@@ -108,6 +108,7 @@ class CompiledTransformer:
         self._head_places = np.array([*norm.addresses, *head.matrix.addresses], np.int64)
         self._no_angles = np.empty((0, width // heads), np.float32)
         self._buffers: _Buffers | None = None
+        self._places: list[tuple[int, int]] | None = None  # of keys and values, in the table
         compile_kernels(*self._formats)
 
     def __call__(
@@ -128,8 +129,9 @@ class CompiledTransformer:
         if x.shape[1] > 1:
             return self._several(x, cache, spans, angles)
         batch, (_, heads, head_dim, *_) = len(x), self._sizes
-        for row, layer in zip(self._table, cache.own, strict=True):
-            row[kernels.KEYS :] = layer.row_in_place(batch, heads, head_dim)
+        places = [layer.row_in_place(batch, heads, head_dim) for layer in cache.own]
+        if places != self._places:
+            self._table[:, kernels.KEYS :] = self._places = places
         turns = None if angles is None else angles[:, 0]
         lanes, started = self._lanes.count(), time.perf_counter()
         logits = self._one(self._table, x[:, 0], cache, spans, turns, lanes)
@@ -189,6 +191,7 @@ class CompiledTransformer:
             int(max(spans[:, 1])),
             lanes,
         )
+        self._places = None
         sizes = np.array(sizes, np.int64)
         panels = panels_of(x)
         turns = np.empty((0, 0, 0), np.float32) if angles is None else panels_of(angles)

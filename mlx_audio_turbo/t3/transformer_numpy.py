@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 
 from ..ops import blas
 from .cache import KeyValueCache, LayerCache
+from .interface import AtOnce
 
 MAX_THREADS = 8
 """With more cores than this memory bandwidth is the limit."""
@@ -45,7 +46,7 @@ Placed: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Functio
 """Embeddings (B, T, C) and their positions (B, T) to the first layer's input and ``rotate``."""
 
 
-class NumpyForward:
+class NumpyForward(AtOnce):
     """A :data:`~.interface.Forward` that runs at once, on views of the model's own arrays.
 
     A step is a product of a row or two with every weight, and many small operations. On a CPU MLX
@@ -163,6 +164,22 @@ class Linear:
             for row, out in zip(rows, y[:, start : start + step], strict=True):
                 np.matmul(block, row, out=out)
         return y
+
+
+class Rows:
+    """Rows of an embedding's table in float32, looked up where MLX's own array lies."""
+
+    def __init__(self, table: nn.Embedding):
+        weight = table.weight
+        self._bits = weight.dtype == mx.bfloat16
+        self._rows = np.asarray(weight.view(mx.uint16) if self._bits else weight)
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """(..., C) of ids (...)."""
+        found = self._rows[ids]
+        if self._bits:
+            return (found.astype(np.uint32) << 16).view(np.float32)
+        return found.astype(np.float32, copy=False)
 
 
 def takes_numpy(*modules: nn.Module) -> bool:

@@ -21,9 +21,9 @@ from ..options import SamplingOptions
 from .cache import KeyValueCache
 from .gpt2 import GPT2
 from .gpt2_numpy import gpt2_forward
-from .interface import Condition, Forward
+from .interface import Condition, Forward, SpeechRows
 from .sampling import repetition_penalty, temperature, top_k, top_p
-from .transformer_numpy import takes_numpy
+from .transformer_numpy import Rows, takes_numpy
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -96,6 +96,11 @@ class TurboT3(nn.Module):
     def embed_speech(self, ids: mx.array, positions: mx.array | None = None) -> mx.array:
         """Embeddings (B, T, C) of speech ids (B, T); the transformer adds the positions."""
         return self.speech_emb(ids).astype(self._dtype)
+
+    def speech_rows(self) -> SpeechRows:
+        """:meth:`embed_speech` in NumPy."""
+        rows = Rows(self.speech_emb)
+        return lambda ids, positions: rows(ids)
 
     def make_cache(self) -> KeyValueCache:
         """An empty cache."""

@@ -267,7 +267,7 @@ def document(outcome: Outcome, repeats: int) -> str:
             f"{step['cache_bytes'] / 1e6:,.0f} MB of keys and values. Memory gave "
             f"{step['bandwidth'] / 1e9:.1f} GB/s in the same run, which for the weights alone "
             f"means {step['bound']:.1f} tokens per second; {step['tokens_per_second']:.1f} were "
-            f"reached, with {outcome.primitives} primitives each."
+            "reached."
         )
     if outcome.nano:
         parts.append(outcome.nano)
