@@ -239,7 +239,8 @@ def test_a_top_p_that_the_last_bits_decide_is_mlx_s() -> None:
     """A share of exactly the limit is removed; its sum is near it with any exponential."""
     logits = np.zeros(20, np.float32)
     for kept_share in (0.95, 0.9, 0.75, 0.5):
-        options = SamplingOptions(**(OFF | {"top_p": kept_share}))
+        changed: dict[str, Any] = OFF | {"top_p": kept_share}
+        options = SamplingOptions(**changed)
         wanted = filter_logits(mx.array(logits[None]), mx.zeros((1, 20)) > 0, options, FILTERS)
         found = filter_scores(logits, np.zeros(20, bool), options, FILTERS)
         np.testing.assert_array_equal(found, np.array(wanted[0]))
