@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import mlx.core as mx
@@ -13,9 +14,10 @@ from mlx.utils import tree_flatten, tree_map
 from mlx_audio_turbo.config import START_SPEECH, STOP_SPEECH, T3Config, to_dict
 from mlx_audio_turbo.errors import ModelFolderError, OptionError
 from mlx_audio_turbo.options import SamplingOptions
-from mlx_audio_turbo.t3 import decoder as decoding
+from mlx_audio_turbo.t3 import choices
 from mlx_audio_turbo.t3.cache import GROWTH, KeyValueCache, LayerCache
 from mlx_audio_turbo.t3.interface import Condition, prefill_prefix
+from mlx_audio_turbo.t3.sampling_numpy import Noise
 from mlx_audio_turbo.t3.turbo import TurboT3
 from mlx_audio_turbo_convert import rules as conversion
 from mlx_audio_turbo_convert.mapping.t3 import RULES
@@ -247,6 +249,16 @@ def test_a_prefix_s_cache_changes_nothing(model: TurboT3, voice: tuple[mx.array,
         assert tokens(model, voice, prefix=cache) == tokens(model, voice)
 
 
+def chosen_by(monkeypatch: pytest.MonkeyPatch, scripted: Callable[..., mx.array]) -> None:
+    """Let ``scripted`` choose on the device and in NumPy: it gets rows and gives each an id."""
+
+    def on_host(scores: np.ndarray, history: np.ndarray, *others: Any) -> int:
+        return int(scripted(mx.array(scores[None]), mx.array(history[None]), *others)[0])
+
+    monkeypatch.setattr(choices, "sample", scripted)
+    monkeypatch.setattr(choices, "choose", on_host)
+
+
 @pytest.fixture
 def rigged(monkeypatch: pytest.MonkeyPatch, model: TurboT3) -> list[list[int]]:
     """Samples come from a script, and each call's penalised ids are noted."""
@@ -257,7 +269,7 @@ def rigged(monkeypatch: pytest.MonkeyPatch, model: TurboT3) -> list[list[int]]:
         noted.append(np.flatnonzero(np.array(history[0])).tolist())
         return mx.array([script[len(noted) - 1]])
 
-    monkeypatch.setattr(decoding, "sample", scripted)
+    chosen_by(monkeypatch, scripted)
     return noted
 
 
@@ -280,23 +292,24 @@ def test_the_limit_is_exact_and_no_step_is_run_beyond_it(
 def test_every_draw_has_a_key_of_its_own(
     model: TurboT3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys: list[list[int]] = []
+    draws: list[bytes] = []
 
     def noted(*arguments: Any) -> mx.array:
-        key = arguments[-1]
-        keys.append(np.array(key[0]).tolist())
-        return mx.array([len(keys)])
+        random = arguments[-1]  # the keys of the rows, or in NumPy the numbers that they give
+        drawn = random.next() if isinstance(random, Noise) else np.array(random[0])
+        draws.append(drawn.tobytes())
+        return mx.array([len(draws)])
 
-    monkeypatch.setattr(decoding, "sample", noted)
+    chosen_by(monkeypatch, noted)
     assert len(tokens(model, voice, max_tokens=8)) == 8
-    assert len({tuple(key) for key in keys}) == 8
+    assert len(set(draws)) == 8
 
 
 def test_a_first_draw_of_stop_is_silence(
     model: TurboT3, voice: tuple[mx.array, mx.array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference never tests its first sample."""
-    monkeypatch.setattr(decoding, "sample", lambda *_: mx.array([STOP_SPEECH]))
+    chosen_by(monkeypatch, lambda *_: mx.array([STOP_SPEECH]))
     assert tokens(model, voice) == []
 
 
