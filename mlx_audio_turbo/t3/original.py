@@ -184,11 +184,11 @@ class OriginalT3(nn.Module):
             return None
         parts = self.tfmr, self.speech_head, self._config
         if self.reads_stored():
-            from .llama_compiled import CompiledForward, takes
+            from ..ops.compiled.panels import kept
 
             try:
-                if takes(*parts):
-                    return partial(CompiledForward, *parts)
+                if (form := kept(self, _compiled_form)) is not None:
+                    return lambda: form
             except compiled.CannotCompileError as error:
                 logger.info(f"T3 computes without compiled kernels: {error}")
         if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
@@ -208,6 +208,14 @@ class OriginalT3(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
         return self.speech_head(hidden).astype(mx.float32)
+
+
+def _compiled_form(model: OriginalT3) -> Forward | None:
+    """The kernels' form; None where they do not take the model."""
+    from .llama_compiled import CompiledForward, takes
+
+    parts = model.tfmr, model.speech_head, model.config
+    return CompiledForward(*parts) if takes(*parts) else None
 
 
 def mlx_forward(

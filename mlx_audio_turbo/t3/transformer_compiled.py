@@ -5,6 +5,7 @@ Dimensions: B batch, T time, C width, D head width, V speech ids.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,10 @@ class StoredLayer:
 
 
 class CompiledTransformer:
-    """The layers and the head: one call of a kernel in each thread."""
+    """The layers and the head: one call of a kernel in each thread.
+
+    Callers of several threads take turns.
+    """
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class CompiledTransformer:
         self._table = np.array([layer.addresses for layer in layers], np.int64)
         self._head_places = np.array([*norm.addresses, *head.matrix.addresses], np.int64)
         self._no_angles = np.empty((0, width // heads), np.float32)
+        self._lock = threading.Lock()
         self._buffers: _Buffers | None = None
         self._places: list[tuple[int, int]] | None = None  # of keys and values, in the table
         compile_kernels(*self._formats)
@@ -124,6 +129,16 @@ class CompiledTransformer:
             lengths: (B,), positions of each row in the cache.
             angles: (B, T, D), cosines then sines of the angles by which queries and keys turn.
         """
+        with self._lock:
+            return self._logits(x, cache, lengths, angles)
+
+    def _logits(
+        self,
+        x: np.ndarray,
+        cache: KeyValueCache,
+        lengths: Sequence[int],
+        angles: np.ndarray | None,
+    ) -> np.ndarray:
         cache.continue_shared()
         spans = _spans(cache, lengths)
         if x.shape[1] > 1:

@@ -111,13 +111,13 @@ class TurboT3(nn.Module):
         if ops.on_gpu():
             return partial(mlx_forward, self)
         if self.reads_stored():
-            from .gpt2_compiled import CompiledForward, takes  # imports numba
+            from ..ops.compiled.panels import kept  # imports numba
 
-            if takes(self.tfmr, self.speech_head, self._config):
-                try:
-                    return CompiledForward(self.tfmr, self.speech_head, self._config)
-                except compiled.CannotCompileError as error:
-                    logger.info(f"T3 computes without compiled kernels: {error}")
+            try:
+                if (form := kept(self, _compiled_form)) is not None:
+                    return form
+            except compiled.CannotCompileError as error:
+                logger.info(f"T3 computes without compiled kernels: {error}")
         if takes_numpy(self.tfmr, self.speech_emb, self.speech_head):
             return gpt2_forward(self.tfmr, self.speech_head, self._config)
         return partial(mlx_forward, self)
@@ -150,6 +150,14 @@ class TurboT3(nn.Module):
     def logits(self, hidden: mx.array) -> mx.array:
         """Float32 logits (..., V) of the speech token that follows ``hidden`` (..., C)."""
         return self.speech_head(hidden).astype(mx.float32)
+
+
+def _compiled_form(model: TurboT3) -> Forward | None:
+    """The kernels' form; None where they do not take the model."""
+    from .gpt2_compiled import CompiledForward, takes
+
+    parts = model.tfmr, model.speech_head, model.config
+    return CompiledForward(*parts) if takes(*parts) else None
 
 
 def mlx_forward(
