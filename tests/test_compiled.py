@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mlx_audio_turbo.ops import compiled
-from mlx_audio_turbo.ops.compiled import runtime
+from mlx_audio_turbo.ops.compiled import place, runtime
 
 needs_numba = pytest.mark.skipif(not compiled.available(), reason=str(compiled.reason()))
 
@@ -75,9 +75,9 @@ def add_one(x):  # pyright: ignore
 
 
 @needs_numba
-@pytest.mark.parametrize("place", ["unwritable", "a file", "full"])
+@pytest.mark.parametrize("kind", ["unwritable", "a file", "full"])
 def test_a_cache_that_cannot_be_written_fails_nothing(
-    place: str,
+    kind: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -86,9 +86,9 @@ def test_a_cache_that_cannot_be_written_fails_nothing(
     from numba.core.caching import IndexDataCacheFile
 
     folder = tmp_path / "cache"
-    if place == "a file":
+    if kind == "a file":
         folder.write_text("")
-    elif place == "unwritable":
+    elif kind == "unwritable":
         folder = Path("/proc/self/cache")
     else:
 
@@ -96,8 +96,8 @@ def test_a_cache_that_cannot_be_written_fails_nothing(
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(IndexDataCacheFile, "save", full)
-    monkeypatch.setenv(runtime.CACHE, str(folder))
-    monkeypatch.setattr(runtime, "_folder", runtime._folder.__wrapped__)
+    monkeypatch.setenv(place.CACHE, str(folder))
+    monkeypatch.setattr(place, "folder", place.folder.__wrapped__)
     kernel = compiled.kernel()(add_one)
     with caplog.at_level(logging.INFO, "mlx_audio_turbo"):
         kernel.compile(numba.types.int64)
@@ -118,7 +118,7 @@ def test_the_code_is_kept_and_a_damaged_file_is_compiled_again(tmp_path: Path) -
     """
 
     def run() -> int:
-        environment = os.environ | {runtime.CACHE: str(tmp_path)}
+        environment = os.environ | {place.CACHE: str(tmp_path)}
         root = Path(__file__).parents[1]
         return subprocess.run(
             [sys.executable, "-W", "ignore", "-c", program], env=environment, cwd=root

@@ -119,8 +119,6 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
     missing = _missing(values, folder)
     family = str(values.get("family", values["model_type"]))
     dtype = dtype or (mx.float16 if ops.on_gpu() else mx.float32)
-    if dtype == mx.float32 and not ops.on_gpu():
-        lanes.compile_in_background()
     quantization = _quantization(values, folder)
     networks = Networks(config, missing={*missing, *unused, "s3tokenizer"})
     t3 = networks.t3 if "t3" not in {*missing, *unused} and not ops.on_gpu() else None
@@ -132,6 +130,8 @@ def _load(folder: Path, *, dtype: mx.Dtype | None, unused: Collection[str]) -> L
         quantize(networks, quantization)
     if t3 is not None and reads_stored:
         t3.start_compiling(quantization, stored_floats(folder / "model.safetensors"))
+    if dtype == mx.float32 and not ops.on_gpu():
+        lanes.compile_in_background()
     if quantization and expanded:
         logger.info(
             f"the {quantization.bits}-bit weights are expanded to {str(dtype).rpartition('.')[2]}"

@@ -18,7 +18,7 @@ def prepare(config: ModelConfig, *, quantization: Quantization | None, floats: s
     """
     if ops.on_gpu():
         return
-    lanes.compile_in_background()
     t3 = make_t3(config.t3)
     if t3.reads_stored():
-        t3.start_compiling(quantization, floats)
+        t3.start_compiling(quantization, floats, keep=True)
+    lanes.compile_in_background(keep=True)

@@ -21,6 +21,7 @@ from .device import on_gpu
 logger = logging.getLogger("mlx_audio_turbo")
 
 MAX_LANES = 16
+_JOBS = (compiled.Job("flow_kernels"), compiled.Job("vocoder_kernels"))
 
 
 ROWS = 8
@@ -36,20 +37,24 @@ def suited(weight: mx.array, *widths: int) -> bool:
     return fits and not on_gpu() and compiled.available() and _ready()
 
 
-def compile_in_background() -> None:
-    """Begin to compile what :func:`suited` needs."""
+def compile_in_background(*, keep: bool = False) -> None:
+    """Begin to compile what :func:`suited` needs.
+
+    Args:
+        keep: this process does not end before the code is in the cache.
+    """
     if compiled.available():
-        compiled.in_background(_ready, name="S3Gen and the vocoder")
+        # T3, which is needed first, has the other one of two cores.
+        processes = 1 if cores() > 2 else 0
+        compiled.in_background(_JOBS, name="S3Gen and the vocoder", processes=processes, keep=keep)
 
 
 @cache
 def _ready() -> bool:
-    from .compiled import flow_kernels, vocoder_kernels
     from .compiled.runtime import compiling_errors
 
     try:
-        flow_kernels.compile_all()
-        vocoder_kernels.compile_all()
+        compiled.compile_jobs(_JOBS)
     except compiling_errors() as error:
         logger.info(f"S3Gen and the vocoder run without compiled kernels: {error}")
         return False

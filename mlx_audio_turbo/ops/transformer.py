@@ -83,15 +83,9 @@ class Transformer:
 
     def begin(self, x: np.ndarray, first: Addresses) -> None:
         """Queries, keys and values of the first block for ``x`` (P, C, COLUMNS)."""
-        sizes = self._sizes
-
-        def work(lane: int, panel: int) -> None:
-            kernels.begin(
-                x.ctypes.data, panel, sizes.channels, sizes.inner, np.float32(sizes.eps),
-                self.held, first.array, self.scratch[lane],
-            )  # fmt: skip
-
-        for_each(work, self._panels)
+        # What comes before the first block has none of its own.
+        held = np.roll(self.held, 3)
+        for_each(partial(self._transform, x, 0, held, NOTHING, first), self._panels)
 
     def through(
         self,
@@ -131,11 +125,16 @@ class Transformer:
 
 def project(weight: Addresses, outputs: int, x: np.ndarray) -> np.ndarray:
     """``x`` (P, inputs, COLUMNS) times a weight (outputs, inputs)."""
-    inputs, place = x.shape[1], int(weight.array[0])
+    inputs, none = x.shape[1], NOTHING.array
     y = np.empty((len(x), outputs, COLUMNS), np.float32)
+    scratch = np.empty((lane_count(), inputs * COLUMNS), np.float32)
+    weights = np.array([weight.array[0], 0], np.int64)
 
     def work(lane: int, panel: int) -> None:
-        kernels.linear(x.ctypes.data, panel, inputs, outputs, place, y.ctypes.data)
+        kernels.causal(
+            x.ctypes.data, panel, inputs, outputs, 1, weights, 0, 0, 0,
+            y.ctypes.data, none, 0, none, scratch[lane],
+        )  # fmt: skip
 
     for_each(work, len(x))
     return y

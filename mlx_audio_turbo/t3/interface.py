@@ -151,11 +151,14 @@ class T3(Protocol):
         """Whether :meth:`make_forward` on a CPU reads half and quantised weights as they are."""
         ...
 
-    def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
+    def start_compiling(
+        self, quantization: Quantization | None, floats: str, *, keep: bool = False
+    ) -> None:
         """Compile the kernels for weights of this kind in the background, where there are some.
 
         Args:
             floats: ``"float32"``, ``"float16"`` or ``"bfloat16"``, of what is not quantised.
+            keep: this process does not end before the code is in the cache.
         """
         ...
 

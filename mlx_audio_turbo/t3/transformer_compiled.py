@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import mlx.nn as nn
@@ -16,11 +16,13 @@ import numpy as np
 
 from ..config import Quantization
 from ..ops import compiled
+from ..ops.blas import cores
 from ..ops.compiled import pieces, prompt
 from ..ops.compiled import transformer as kernels
 from ..ops.compiled.formats import SPAN, Format
 from ..ops.compiled.matrices import Matrix
 from ..ops.compiled.panels import panels_of
+from ..ops.compiled.pieces import piece_count
 from ..ops.compiled.tiles import COLUMNS
 from .cache import KeyValueCache
 from .lanes import Lanes
@@ -112,6 +114,7 @@ class CompiledTransformer:
         self._head_places = np.array([*norm.addresses, *head.matrix.addresses], np.int64)
         self._no_angles = np.empty((0, width // heads), np.float32)
         self._lock = threading.Lock()
+        self._counts = kernels.piece_counts(self._sizes)
         self._buffers: _Buffers | None = None
         self._places: list[tuple[int, int]] | None = None  # of keys and values, in the table
         compile_kernels(*self._formats)
@@ -171,12 +174,12 @@ class CompiledTransformer:
         buffers.arrays[0][: len(x)] = x
         # Threads that come late hold the arrays of their own step.
         arguments: list[Any] = [*self._formats, self._counters, self._base]
-        arguments += [table, self._head_places, np.array(sizes, np.int64), spans]
-        arguments += [cache.places_before(len(x))]
+        arguments += [table, self._head_places, np.array(sizes, np.int64), self._counts]
+        arguments += [spans, cache.places_before(len(x))]
         angles = self._no_angles if angles is None else np.ascontiguousarray(angles)
         arguments += [angles, self._eps, *buffers.arrays]
         self._run(
-            kernels.step, arguments, buffers.works[:lanes], kernels.piece_count(len(table), sizes)
+            kernels.step, arguments, buffers.works[:lanes], piece_count(len(table), self._counts)
         )
         logits = buffers.arrays[-1][: len(x)]
         return logits.copy() if self._head.bias is None else logits + self._head.bias
@@ -211,11 +214,12 @@ class CompiledTransformer:
         panels = panels_of(x)
         turns = np.empty((0, 0, 0), np.float32) if angles is None else panels_of(angles)
         arguments: list[Any] = [self._formats[0], self._counters, self._base, self._table]
-        arguments += [sizes, spans, cache.places_before(batch), turns, self._eps, panels]
+        counts = prompt.piece_counts(sizes)
+        arguments += [sizes, counts, spans, cache.places_before(batch), turns, self._eps, panels]
         arguments += [np.empty_like(panels), np.empty_like(panels)]
         arguments += [np.empty((len(panels), units, COLUMNS), np.float32)]
         works = [np.empty(prompt.work_floats(sizes), np.float32) for _ in range(lanes)]
-        self._run(prompt.prompt, arguments, works, prompt.piece_count(len(self._layers), sizes))
+        self._run(prompt.prompt, arguments, works, piece_count(len(self._layers), counts))
         last = panels.reshape(batch, -1, width, COLUMNS)[:, -1, :, (count - 1) % COLUMNS]
         return self._one(self._table[:0], last, cache, spans, None, lanes)
 
@@ -268,19 +272,29 @@ def matrix(layer: nn.Linear) -> Matrix:
     return found
 
 
-def start_compiling(quantization: Quantization | None, floats: str) -> None:
-    """Compile in the background what a folder of this kind needs."""
+def start_compiling(quantization: Quantization | None, floats: str, *, keep: bool = False) -> None:
+    """Compile in the background what a folder of this kind needs.
+
+    Args:
+        keep: this process does not end before the code is in the cache.
+    """
     head = Format(0, 0, floats)
     blocks = head
     if quantization is not None:
         blocks = Format(quantization.bits, quantization.group_size, floats)
-    compiled.in_background(lambda: compile_kernels(blocks, head), name="T3")
+    # The prompt is needed first; a core is left for this process.
+    processes = min(2, cores() // 2)
+    compiled.in_background(_jobs(blocks, head), name="T3", processes=processes, keep=keep)
 
 
 def compile_kernels(blocks: Format, head: Format) -> None:
     """Compile what layers and head of these formats need, or read it from the cache."""
-    kernels.compile_step(blocks, head)
-    prompt.compile_prompt(blocks)
+    compiled.compile_jobs(_jobs(blocks, head))
+
+
+def _jobs(blocks: Format, head: Format) -> tuple[compiled.Job, ...]:
+    of_blocks, of_head = astuple(blocks), astuple(head)
+    return compiled.Job("prompt", (of_blocks,)), compiled.Job("transformer", (of_blocks, of_head))
 
 
 def fits(width: int, heads: int) -> bool:

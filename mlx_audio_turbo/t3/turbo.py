@@ -130,11 +130,13 @@ class TurboT3(nn.Module):
 
         return fits(self._config)
 
-    def start_compiling(self, quantization: Quantization | None, floats: str) -> None:
+    def start_compiling(
+        self, quantization: Quantization | None, floats: str, *, keep: bool = False
+    ) -> None:
         """Compile the kernels for weights of this kind while they are loaded."""
         from .transformer_compiled import start_compiling
 
-        start_compiling(quantization, floats)
+        start_compiling(quantization, floats, keep=keep)
 
     def __call__(
         self,

@@ -7,13 +7,17 @@ in a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numba.core import types
 
 from . import lanewise
-from .runtime import kernel
+from .parts import part
+from .runtime import Kernel, kernel
 from .tiles import COLUMNS, ROWS, VECTORS, convolve, multiply, multiply_parts
-from .words import ADDRESSES, VALUES, address, part
+from .words import ADDRESSES, VALUES, address, entry, most, root
 
 LINE = 4 * COLUMNS
 """Bytes of a row of a panel."""
@@ -21,15 +25,17 @@ EPS = 1e-5
 
 
 @part
-def project(x, channels, weights, eps, inner, queries, keys, values, panel, scratch):  # pyright: ignore
-    """The norm of a panel, and its queries, keys and values (inner, COLUMNS)."""
-    lanewise.norm(x, channels, weights[0], weights[1], eps, scratch)
-    place = panel * inner * LINE
+def project(x, channels, weights, eps, inner, held, panel, scratch):  # pyright: ignore
+    """The norm of a panel, and its queries, keys and values (inner, COLUMNS).
+
+    weights, held: tables of addresses, as all that follow.
+    """
+    lanewise.norm(x, channels, entry(weights, 0), entry(weights, 1), eps, scratch)
     for i in range(3):
-        target = (queries, keys, values)[i] + place
+        target = entry(held, i) + panel * inner * LINE
         multiply(
-            weights[2 + i], 4 * channels, 4, scratch, LINE, channels,
-            weights[13 + i], 0, 0, target, LINE, inner,
+            entry(weights, 2 + i), 4 * channels, 4, scratch, LINE, channels,
+            entry(weights, 13 + i), 0, 0, target, LINE, inner,
         )  # fmt: skip
 
 
@@ -80,10 +86,10 @@ def attend(
             )  # fmt: skip
         if positions != 0:
             add_positions(
-                queries, weights[16] + 4 * head * width, positions, panel, inner, place, width,
-                panels * COLUMNS, time, scores, shares + LINE,
+                queries, entry(weights, 16) + 4 * head * width, positions, panel, inner, place,
+                width, panels * COLUMNS, time, scores, shares + LINE,
             )  # fmt: skip
-        lanewise.softmax(scores, time, np.float32(width**-0.5), shares)
+        lanewise.softmax(scores, time, np.float32(1) / root(np.float32(width)), shares)
         lanewise.clear(scores + time * LINE, (panels * COLUMNS - time) * VECTORS)
         multiply_parts(
             values + place, LINE, 4, inner * LINE,
@@ -97,19 +103,30 @@ def attend(
 @part
 def feed(x, channels, weights, eps, hidden, silu, normed, scratch):  # pyright: ignore
     """Add the feed-forward network of the norm of a panel to it; with SiLU, or with GELU."""
-    lanewise.norm(x, channels, weights[7], weights[8], eps, normed)
+    lanewise.norm(x, channels, entry(weights, 7), entry(weights, 8), eps, normed)
     for row in range(0, hidden, ROWS):
         target = scratch + row * LINE
         multiply(
-            weights[9] + 4 * row * channels, 4 * channels, 4, normed, LINE, channels,
-            weights[10] + 4 * row, 0, 0, target, LINE, ROWS,
+            entry(weights, 9) + 4 * row * channels, 4 * channels, 4, normed, LINE, channels,
+            entry(weights, 10) + 4 * row, 0, 0, target, LINE, ROWS,
         )  # fmt: skip
         if silu:
             lanewise.silu(target, ROWS * VECTORS)
         else:
             lanewise.gelu(target, ROWS * VECTORS)
     multiply(
-        weights[11], 4 * hidden, 4, scratch, LINE, hidden, weights[12], x, LINE, x, LINE, channels
+        entry(weights, 11),
+        4 * hidden,
+        4,
+        scratch,
+        LINE,
+        hidden,
+        entry(weights, 12),
+        x,
+        LINE,
+        x,
+        LINE,
+        channels,
     )
 
 
@@ -132,6 +149,8 @@ def transform(
 ):  # pyright: ignore
     """A transformer block of a panel, in place, and what the next block's attention needs of it.
 
+    Without ``weights`` it is the latter alone.
+
     positions: of the block's relative attention, as in :func:`add_positions`, or 0. With them the
         feed-forward network has SiLU, without them GELU.
     held: addresses of queries, keys and values of this block, then of those of the next.
@@ -141,15 +160,21 @@ def transform(
     inner = heads * width
     x += panel * channels * LINE
     y = address(scratch)
-    rest = y + max(inner, channels) * LINE
-    queries = held[0] + panel * inner * LINE
-    attend(
-        queries, held[1], held[2], weights, positions, heads, width, panel, panels, time, y, rest
-    )
-    multiply(weights[5], 4 * inner, 4, y, LINE, inner, weights[6], x, LINE, x, LINE, channels)
-    feed(x, channels, weights, eps, hidden, positions != 0, y, rest)
+    rest = y + most(inner, channels) * LINE
+    if len(weights) > 0:
+        places, table = address(held), address(weights)
+        queries = entry(places, 0) + panel * inner * LINE
+        attend(
+            queries, entry(places, 1), entry(places, 2), table, positions, heads, width, panel,
+            panels, time, y, rest,
+        )  # fmt: skip
+        multiply(
+            entry(table, 5), 4 * inner, 4, y, LINE, inner, entry(table, 6), x, LINE, x, LINE,
+            channels,
+        )  # fmt: skip
+        feed(x, channels, table, eps, hidden, positions != 0, y, rest)
     if len(later) > 0:
-        project(x, channels, later, eps, inner, held[3], held[4], held[5], panel, y)
+        project(x, channels, address(later), eps, inner, address(held) + 24, panel, y)
 
 
 def scratch_values(channels: int, inner: int, hidden: int, panels: int, width: int) -> int:
@@ -157,21 +182,6 @@ def scratch_values(channels: int, inner: int, hidden: int, panels: int, width: i
     keys = panels * COLUMNS
     scores = keys + 1 + keys + 2 * COLUMNS + width
     return (max(inner, channels) + max(hidden, scores)) * COLUMNS
-
-
-@kernel()
-def begin(x, panel, channels, inner, eps, held, later, scratch):  # pyright: ignore
-    """What the first block's attention needs of a panel."""
-    place = x + panel * channels * LINE
-    project(place, channels, later, eps, inner, held[0], held[1], held[2], panel, address(scratch))
-
-
-@kernel()
-def linear(x, panel, inputs, outputs, weight, y):  # pyright: ignore
-    """The product of a panel (inputs, COLUMNS) with a weight, (outputs, COLUMNS)."""
-    place = x + panel * inputs * LINE
-    target = y + panel * outputs * LINE
-    multiply(weight, 4 * inputs, 4, place, LINE, inputs, 0, 0, 0, target, LINE, outputs)
 
 
 @part
@@ -207,7 +217,7 @@ def causal(
 ):  # pyright: ignore
     """A causal convolution of a panel; with a norm its norm and Mish; and what may follow.
 
-    weights: of the convolution, its bias, then the norm's or none, then those of ``skip``.
+    weights: of the convolution, its bias or 0, then the norm's or none, then those of ``skip``.
     time: values to add to each channel, or 0.
     skip: panels (skip_inputs, COLUMNS) whose projection is added, or 0.
     held: addresses of queries, keys and values; later: parameters of the transformer block that
@@ -215,28 +225,30 @@ def causal(
     """
     before = taps - 1
     row = 4 * (before + COLUMNS)
-    window = address(scratch)
+    window, table = address(scratch), address(weights)
     shifted(x, panel, inputs, before, window)
     y += panel * outputs * LINE
-    convolve(weights[0], weights[1], window, row, inputs, taps, 1, 0, 0, y, LINE, outputs)
+    convolve(entry(table, 0), entry(table, 1), window, row, inputs, taps, 1, 0, 0, y, LINE, outputs)
     if len(weights) > 2:
-        lanewise.norm(y, outputs, weights[2], weights[3], np.float32(EPS), y)
+        eps = np.float32(EPS)
+        lanewise.norm(y, outputs, entry(table, 2), entry(table, 3), eps, y)
         lanewise.mish(y, outputs * VECTORS)
     if time != 0:
         lanewise.plus_rows(y, outputs, time)
     if skip != 0:
         multiply(
-            weights[4], 4 * skip_inputs, 4, skip + panel * skip_inputs * LINE, LINE, skip_inputs,
-            weights[5], y, LINE, y, LINE, outputs,
+            entry(table, 4), 4 * skip_inputs, 4, skip + panel * skip_inputs * LINE, LINE,
+            skip_inputs, entry(table, 5), y, LINE, y, LINE, outputs,
         )  # fmt: skip
     if len(later) > 0:
-        project(y, outputs, later, np.float32(EPS), width, held[0], held[1], held[2], panel, window)
+        eps = np.float32(EPS)
+        project(y, outputs, address(later), eps, width, address(held), panel, window)
 
 
-def compile_all() -> None:
-    """Compile the kernels of this module, or read them from the cache."""
+def wanted() -> list[tuple[Kernel, Sequence[Any]]]:
+    """The kernels of this module, with the types of their arguments."""
     size, eps = types.int64, types.float32
-    transform.compile(*[size] * 8, eps, size, ADDRESSES, ADDRESSES, ADDRESSES, VALUES)
-    begin.compile(*[size] * 4, eps, ADDRESSES, ADDRESSES, VALUES)
-    causal.compile(*[size] * 5, ADDRESSES, *[size] * 4, ADDRESSES, size, ADDRESSES, VALUES)
-    linear.compile(*[size] * 6)
+    return [
+        (transform, [*[size] * 8, eps, size, ADDRESSES, ADDRESSES, ADDRESSES, VALUES]),
+        (causal, [*[size] * 5, ADDRESSES, *[size] * 4, ADDRESSES, size, ADDRESSES, VALUES]),
+    ]

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba.core import types
-from numba.extending import (
-    NativeValue,
-    models,
-    overload_attribute,
-    register_model,
-    typeof_impl,
-    unbox,
-)
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
+from numba.extending import NativeValue, lower_getattr, models, register_model, typeof_impl, unbox
 
 FLOATS = {"float32": 4, "float16": 2, "bfloat16": 2}
 """The types of floats that weights, scales and biases may have, with their bytes."""
@@ -83,10 +77,16 @@ def _unbox(type: FormatType, value: Any, context: Any) -> NativeValue:
 def _constant(name: str, value: Callable[[Format], int]) -> None:
     """Give kernels ``format.name``, a constant."""
 
-    @overload_attribute(FormatType, name)
-    def constant(type):  # pyright: ignore
-        number = value(type.format)
-        return lambda type: number
+    def generate(context: Any, builder: Any, type: FormatType, format: Any) -> Any:
+        return context.get_constant(types.int64, value(type.format))
+
+    lower_getattr(FormatType, name)(generate)
+    setattr(_Constants, f"resolve_{name}", lambda self, type: types.int64)
+
+
+@infer_getattr
+class _Constants(AttributeTemplate):
+    key = FormatType
 
 
 _constant("bits", lambda format: format.bits)

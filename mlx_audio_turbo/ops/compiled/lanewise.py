@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 
 from ..fast_math import FOURTH_ROOT, HALF_SINE, HALF_SINE_SCALE, ROUNDER
@@ -171,7 +170,7 @@ def norm(typing: Any, x: Any, rows: Any, weight: Any, bias: Any, eps: Any, targe
         factors = []
         for each in squares:
             variance = v.fma(builder, builder.load(each), share, v.repeated(builder, eps))
-            factors.append(builder.fdiv(v.filled(1), _root(builder, variance)))
+            factors.append(builder.fdiv(v.filled(1), v.root(builder, variance)))
         with cgutils.for_range(builder, rows, intp=v.I64) as loop:
             offset = builder.mul(loop.index, v.I64(4))
             gain, more = (
@@ -207,7 +206,7 @@ def rms_norm(typing: Any, x: Any, rows: Any, weight: Any, eps: Any, target: Any)
         factors = []
         for each in squares:
             mean = v.fma(builder, builder.load(each), share, v.repeated(builder, eps))
-            factors.append(builder.fdiv(v.filled(1), _root(builder, mean)))
+            factors.append(builder.fdiv(v.filled(1), v.root(builder, mean)))
         with cgutils.for_range(builder, rows, intp=v.I64) as loop:
             place = builder.add(weight, builder.mul(loop.index, v.I64(4)))
             gain = v.repeated(builder, v.load(builder, place, v.FLOAT))
@@ -219,12 +218,6 @@ def rms_norm(typing: Any, x: Any, rows: Any, weight: Any, eps: Any, target: Any)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 3, types.float32, types.int64), generate
-
-
-def _root(builder: Any, x: Any) -> Any:
-    function = ir.FunctionType(x.type, [x.type])
-    name = f"llvm.sqrt.v{x.type.count}f32"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [x])
 
 
 @intrinsic

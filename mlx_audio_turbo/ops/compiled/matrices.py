@@ -69,10 +69,16 @@ class Matrix:
 
     def times(self, x: np.ndarray) -> np.ndarray:
         """(rows, inputs) to (rows, outputs), float32, on one thread."""
-        y = np.empty((len(x), self.outputs), np.float32)
-        x = np.ascontiguousarray(x, np.float32)
-        product(self.format, self.addresses, self.inputs, self.outputs, x, y)
-        return y
+        rows = len(x)
+        kept = rows if rows == 1 else -(-rows // 4) * 4
+        x = np.concatenate([x, np.zeros((kept - rows, self.inputs))]).astype(np.float32)
+        y = np.empty((kept, self.outputs), np.float32)
+        scratch = np.empty(2 * self.outputs * (self.inputs // self.format.span), np.float32)
+        sizes = (self.inputs, self.outputs, rows)
+        product(
+            self.format, np.array(self.addresses, np.int64), *sizes, x, np.zeros_like(x), y, scratch
+        )
+        return y[:rows]
 
 
 def view(array: mx.array) -> np.ndarray:

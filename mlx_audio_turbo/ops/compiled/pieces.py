@@ -8,8 +8,20 @@ in the same way by any thread, so that the result does not depend on how many th
 
 from __future__ import annotations
 
+import numpy as np
+
+from .parts import part
 from .runtime import kernel
-from .words import address, count_shared, give_way, part, pause, read_shared, take_shared
+from .words import (
+    address,
+    count_shared,
+    entry,
+    give_way,
+    least,
+    pause,
+    read_shared,
+    take_shared,
+)
 
 TAKEN, DONE, COUNTERS = 0, 16, 32
 """The shared counters, on a cache line each."""
@@ -20,50 +32,41 @@ SPINS = 4000
 
 
 @part
-def pieces_of(outputs, size):  # pyright: ignore
-    """How many pieces of about ``size`` there are of a product."""
-    return max(1, outputs // size)
-
-
-@part
 def start_of(outputs, pieces, index):  # pyright: ignore
     """The first output of a piece."""
     return outputs if index == pieces else outputs // UNIT * index // pieces * UNIT
 
 
 @part
-def _place(index, layers, counts):  # pyright: ignore
+def _place(index, layers, counts, stages):  # pyright: ignore
     """Layer, stage and number in the stage of piece ``index``."""
     of_layer = 0
-    for count in counts:
-        of_layer += count
-    layer = min(layers, index // of_layer)
-    piece, stage = index - layer * of_layer, len(counts)
+    for stage in range(stages):
+        of_layer += entry(counts, stage)
+    layer = least(layers, index // of_layer)
+    piece, stage = index - layer * of_layer, stages
     if layer < layers:
         stage = 0
-        while piece >= counts[stage]:
-            piece -= counts[stage]
+        while piece >= entry(counts, stage):
+            piece -= entry(counts, stage)
             stage += 1
     return layer, stage, piece
 
 
 @part
-def take(counters, base, layers, counts, of_head):  # pyright: ignore
-    """Layer, stage and number of a piece that this thread has taken and can compute.
+def take(counters, base, layers, counts, stages, pieces):  # pyright: ignore
+    """Layer, stage and number of one of ``pieces`` that this thread has taken and can compute.
 
-    ``counts`` has the pieces of a layer's stages; the head is the stage behind them, and stage -1
-    tells that no piece is left.
+    ``counters`` and ``counts`` are addresses. ``counts`` has the pieces of a layer's stages; the
+    head is the stage behind them, and stage -1 tells that no piece is left.
     """
-    taken, done = address(counters) + 8 * TAKEN, address(counters) + 8 * DONE
-    pieces = of_head
-    for count in counts:
-        pieces += layers * count
+    taken, done = counters + 8 * TAKEN, counters + 8 * DONE
     spins = 0
     while True:
         index = read_shared(taken) - base
         if index >= pieces:
             return layers, -1, index
-        layer, stage, piece = _place(index, layers, counts)
+        layer, stage, piece = _place(index, layers, counts, stages)
         if read_shared(done) - base < index - piece:
             spins += 1
             if spins > SPINS:
@@ -76,8 +79,8 @@ def take(counters, base, layers, counts, of_head):  # pyright: ignore
 
 @part
 def finish(counters):  # pyright: ignore
-    """Tell that a piece is done."""
-    count_shared(address(counters) + 8 * DONE)
+    """Tell that a piece is done; ``counters`` is their address."""
+    count_shared(counters + 8 * DONE)
 
 
 @kernel()
@@ -90,3 +93,13 @@ def wait(counters, value):  # pyright: ignore
             give_way()
         else:
             pause()
+
+
+def pieces_of(outputs: int, size: int) -> int:
+    """How many pieces of about ``size`` there are of a product."""
+    return max(1, outputs // size)
+
+
+def piece_count(layers: int, counts: np.ndarray) -> int:
+    """How many pieces there are in all, by ``counts`` as :func:`take` has them."""
+    return layers * int(counts[:-1].sum()) + int(counts[-1])

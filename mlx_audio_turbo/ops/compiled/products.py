@@ -10,14 +10,14 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from . import vectors as v
 from .formats import FLOATS, Format, FormatType
+from .parts import part
 from .runtime import kernel
-from .words import VECTOR, WIDTH, address, intrinsic, load, load_one, part, store
+from .words import address, entry, intrinsic
 
 OUTPUTS = 8
 """Outputs that are computed together for one row: each is a stream of memory and a sum."""
@@ -173,56 +173,56 @@ class _Generator:
 
 
 @intrinsic
-def _float_at(typing: Any, format: Any, address: Any) -> Any:
-    """The float of the format's type at ``address``, as float32."""
-    floats = format.format.floats
+def _widen(typing: Any, format: Any, source: Any, target: Any, count: Any) -> Any:
+    """Write ``count`` of a quantised format's scales or biases as float32."""
+    stored = format.format
+    size = FLOATS[stored.floats]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        vector = v.widened(builder, arguments[1], floats, 1)
-        return builder.extract_element(vector, v.I32(0))
+        _, source, target, count = arguments
+        whole = builder.and_(count, v.I64(-v.WIDTH))
 
-    return types.float32(format, types.int64), generate
+        def copy(first: Any, number: int) -> None:
+            place = builder.add(source, builder.mul(first, v.I64(size)))
+            wide = v.widened(builder, place, stored.floats, number)
+            v.store(builder, wide, builder.add(target, builder.mul(first, v.I64(4))))
 
+        if stored.bits:
+            step, one = v.I64(v.WIDTH), v.I64(1)
+            with cgutils.for_range_slice(builder, v.I64(0), whole, step, v.I64) as (first, _):
+                copy(first, v.WIDTH)
+            with cgutils.for_range_slice(builder, whole, count, one, v.I64) as (first, _):
+                copy(first, 1)
+        return context.get_dummy_value()
 
-@intrinsic
-def _floats_at(typing: Any, format: Any, address: Any) -> Any:
-    """The vector of the format's floats at ``address``, as float32."""
-    floats = format.format.floats
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return v.widened(builder, arguments[1], floats)
-
-    return VECTOR(format, types.int64), generate
+    return types.void(format, *[types.int64] * 3), generate
 
 
 @part
 def _widened(format, scales, biases, first, count, scratch):  # pyright: ignore
     """Addresses of ``count`` scales and biases from ``first``, as float32."""
-    if format.float_bytes == 4:
-        return scales + 4 * first, biases + 4 * first
-    wide, whole = address(scratch), count // WIDTH * WIDTH
-    for source, target in ((scales + 2 * first, wide), (biases + 2 * first, wide + 4 * count)):
-        for i in range(0, whole, WIDTH):
-            store(_floats_at(format, source + 2 * i), target + 4 * i)
-        for i in range(whole, count):
-            store(_float_at(format, source + 2 * i), target + 4 * i)
-    return wide, wide + 4 * count
+    scales += first * format.float_bytes
+    biases += first * format.float_bytes
+    if format.float_bytes == 4 or format.bits == 0:
+        return scales, biases
+    _widen(format, scales, scratch, count)
+    _widen(format, biases, scratch + 4 * count, count)
+    return scratch, scratch + 4 * count
 
 
 @part
 def multiply(format, matrix, inputs, first, outputs, rows, x, x_stride, y, y_stride, scratch):  # pyright: ignore
     """y (rows, outputs) = x (rows, inputs) times the outputs from ``first`` of a matrix.
 
-    x, y and the three parts of ``matrix`` (weights, scales, biases) are addresses, the strides
-    bytes. x has the order of :func:`ordered`. Where there are several rows, x and y have room for a
-    multiple of four. ``outputs`` is at least 8. ``scratch`` is an array of float32, for two values
-    a group.
+    x, y and the matrix are addresses, the strides bytes; a matrix is a table of the addresses of
+    weights, scales and biases. x has the order of :func:`ordered`. Where there are several rows, x
+    and y have room for a multiple of four. ``outputs`` is at least 8. ``scratch`` has room for two
+    values a group.
     """
-    weights, scales, biases = matrix
+    weights, scales, biases = entry(matrix, 0), entry(matrix, 1), entry(matrix, 2)
     spans = inputs // format.span
     weights += first * spans * format.span_bytes
-    if format.bits != 0:
-        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, scratch)
+    scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, scratch)
     if rows == 1:
         _product(format, (0,), weights, scales, biases, inputs, x, x_stride, outputs, y, y_stride)
     else:
@@ -275,20 +275,33 @@ def _natural(builder: Any, vectors: list[Any], format: Format) -> list[Any]:
     return made
 
 
-@part
-def ordered(format, x, y, count):  # pyright: ignore
-    """Write ``count`` values at x to y in the order in which a product of this format reads them.
+@intrinsic
+def ordered(typing: Any, pairs: Any, x: Any, y: Any, count: Any) -> Any:
+    """Write ``count`` values at x to y in the order in which a product reads them.
 
-    Codes of 4 bits lie in pairs: the even inputs of a block come first, then the odd ones.
+    Codes of 4 bits lie in ``pairs``: the even inputs of a block come first, then the odd ones.
     """
-    if format.bits == 4:
-        for block in range(0, 4 * count, 8 * WIDTH):
-            for i in range(0, 4 * WIDTH, 4):
-                store(load_one(x + block + 2 * i), y + block + i)
-                store(load_one(x + block + 2 * i + 4), y + block + 4 * WIDTH + i)
-    else:
-        for i in range(0, 4 * count, 4 * WIDTH):
-            store(load(x + i), y + i)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pairs, x, y, count = arguments
+        none, end, both = v.I64(0), builder.mul(count, v.I64(4)), v.I64(8 * v.WIDTH)
+        with builder.if_else(pairs) as (in_pairs, plain):
+            with in_pairs, cgutils.for_range_slice(builder, none, end, both, v.I64) as (at, _):
+                place = builder.add(x, at)
+                values = v.load(builder, place, ir.VectorType(v.FLOAT, 2 * v.WIDTH))
+                for first in (0, 1):
+                    target = v.at(builder, builder.add(y, at), 4 * v.WIDTH * first)
+                    some = v.shuffled(builder, values, range(first, 2 * v.WIDTH, 2))
+                    v.store(builder, some, target)
+            with (
+                plain,
+                cgutils.for_range_slice(builder, none, end, v.I64(4 * v.WIDTH), v.I64) as (at, _),
+            ):
+                value = v.load(builder, builder.add(x, at), v.VECTOR)
+                v.store(builder, value, builder.add(y, at))
+        return context.get_dummy_value()
+
+    return types.void(types.boolean, *[types.int64] * 3), generate
 
 
 @part
@@ -299,42 +312,27 @@ def expand_rows(format, matrix, inputs, first, outputs, start, count, scratch): 
     of these outputs.
     """
     spans, part, skip = inputs // format.span, count // format.span, start // format.span
-    weights, scales, biases = matrix
+    weights, scales, biases = entry(matrix, 0), entry(matrix, 1), entry(matrix, 2)
     weights += first * spans * format.span_bytes
-    if format.bits != 0:
-        room = scratch[outputs * count :]
-        scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, room)
+    room = scratch + 4 * outputs * count
+    scales, biases = _widened(format, scales, biases, first * spans, outputs * spans, room)
     for row in range(outputs):
         place = row * spans + skip
         _expand(
             format, weights + place * format.span_bytes, scales + 4 * place, biases + 4 * place,
-            part, address(scratch) + 4 * row * count,
+            part, scratch + 4 * row * count,
         )  # fmt: skip
 
 
 @kernel()
-def product(format, matrix, inputs, outputs, x, y):  # pyright: ignore
-    """y (rows, outputs) = x (rows, inputs) times a whole matrix, on one thread."""
-    rows = len(x)
-    room = rows if rows == 1 else (rows + 3) // 4 * 4
-    ordered_x = np.zeros((room, inputs), np.float32)
-    found = np.empty((room, outputs), np.float32)
-    scratch = np.empty(2 * outputs * (inputs // format.span), np.float32)
-    for row in range(rows):
-        ordered(
-            format, address(x) + 4 * row * inputs, address(ordered_x) + 4 * row * inputs, inputs
-        )
-    multiply(
-        format,
-        matrix,
-        inputs,
-        0,
-        outputs,
-        rows,
-        address(ordered_x),
-        4 * inputs,
-        address(found),
-        4 * outputs,
-        scratch,
-    )
-    y[:] = found[:rows]
+def product(format, matrix, inputs, outputs, rows, x, ordered_x, y, scratch):  # pyright: ignore
+    """The rows of y (rows, outputs) = x (rows, inputs) times a whole matrix, on one thread.
+
+    Of several rows each array has room for a multiple of four.
+    """
+    source, found, row = address(ordered_x), address(y), 4 * inputs
+    for i in range(rows):
+        ordered(format.bits == 4, address(x) + i * row, source + i * row, inputs)
+    room = address(scratch)
+    table = address(matrix)
+    multiply(format, table, inputs, 0, outputs, rows, source, row, found, 4 * outputs, room)

@@ -11,6 +11,7 @@ panels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from numba.core import types
 from . import lanewise
 from .formats import Format
 from .layer_parts import gelu, rotate, swiglu
-from .pieces import finish, take, wait
+from .parts import part
+from .pieces import finish, take
 from .products import LINE as CACHE_LINE
 from .products import expand_rows
-from .runtime import kernel
+from .runtime import Kernel, kernel
 from .tiles import COLUMNS, ROWS, multiply_ahead
-from .transformer import ENTER, GATE, KEYS, LEAVE, NORM1, NORM2, OUT, QUERY, VALUES
-from .words import address, apart, ask, part
+from .transformer import ENTER, FIELDS, GATE, KEYS, LEAVE, NORM1, NORM2, OUT, QUERY, VALUES
+from .words import address, apart, ask, entry, least, most, root
 
 LINE = 4 * COLUMNS
 """Bytes of a row of a panel."""
@@ -47,7 +49,8 @@ def _product(
     ``after`` is the first of the outputs that this thread probably needs next.
     """
     apart()
-    weights, scales, biases, bias = linear
+    weights, scales = entry(linear, 0), entry(linear, 1)
+    biases, bias = entry(linear, 2), entry(linear, 3)
     row = inputs // format.span * format.span_bytes
     if bias != 0:
         bias += 4 * first
@@ -57,13 +60,12 @@ def _product(
             ask(scales + line)
             ask(biases + line)
     for start in range(0, inputs, PART):
-        count = min(PART, inputs - start)
+        count = least(PART, inputs - start)
         if format.bits == 0 and format.float_bytes == 4:
             a, a_row = weights + first * row + 4 * start, row
         else:
-            a, a_row = address(scratch), 4 * count
-            matrix = (weights, scales, biases)
-            expand_rows(format, matrix, inputs, first, outputs, start, count, scratch)
+            a, a_row = scratch, 4 * count
+            expand_rows(format, linear, inputs, first, outputs, start, count, scratch)
         ahead = weights + after * row
         if start + PART < inputs:
             ahead = weights + first * row + (start + PART) // format.span * format.span_bytes
@@ -94,11 +96,13 @@ def _hide(scores, first, last):  # pyright: ignore
 
 
 @part
-def _attend(queries, keys, values, shared, first, before, end, width, target, scores):  # pyright: ignore
+def _attend(
+    queries, keys, values, shared, own_keys, own_values, first, before, end, width, target, scores
+):  # pyright: ignore
     """Attention of queries (D, COLUMNS), of the own position ``before`` and those after it.
 
-    keys, values: two addresses each, of the positions before the row's own and of its own (L, D).
-        All ``shared`` ones count, and own ones from ``first`` to ``end``.
+    keys, values: of the positions before the row's own (..., D), all ``shared`` ones.
+    own_keys, own_values: (L, D), of which those from ``first`` to ``end`` count.
     target: (D, COLUMNS).
     scores: room for (all positions + 3 * ROWS, COLUMNS). The buffers of the keys have room for a
         multiple of ROWS positions, which are read to the end of the last ROWS.
@@ -107,22 +111,23 @@ def _attend(queries, keys, values, shared, first, before, end, width, target, sc
     rows = (end - start + ROWS - 1) // ROWS * ROWS
     own = scores + more * LINE
     for side in range(2):
-        place = 4 * start * width if side == 1 else 0
+        place = keys if side == 0 else own_keys + 4 * start * width
         multiply_ahead(
-            keys[side], 0, 0, keys[side] + place, 4 * width, 4, queries, LINE, width,
+            keys, 0, 0, place, 4 * width, 4, queries, LINE, width,
             0, 0, 0, scores if side == 0 else own, LINE, more if side == 0 else rows,
         )  # fmt: skip
     _hide(scores, shared, more)
     _hide(own, 0, first - start)
-    for position in range(max(first, before + 1), end):
+    for position in range(most(first, before + 1), end):
         for column in range(position - before):
             lanewise.put(own + (position - start) * LINE + 4 * column, MASKED)
     shares = own + rows * LINE
-    lanewise.softmax(scores, more + end - start, np.float32(width**-0.5), shares)
+    scale = np.float32(1) / root(np.float32(width))
+    lanewise.softmax(scores, more + end - start, scale, shares)
     for side in range(2):
-        place = 4 * first * width if side == 1 else 0
+        place = values if side == 0 else own_values + 4 * first * width
         multiply_ahead(
-            keys[side], 0, 0, values[side] + place, 4, 4 * width,
+            keys, 0, 0, place, 4, 4 * width,
             scores if side == 0 else own + (first - start) * LINE, LINE,
             shared if side == 0 else end - first,
             0, target if side == 1 else 0, LINE, target, LINE, width,
@@ -131,21 +136,15 @@ def _attend(queries, keys, values, shared, first, before, end, width, target, sc
 
 
 @part
-def _linear(at, column):  # pyright: ignore
-    """A linear layer of the table's row."""
-    return at[column], at[column + 1], at[column + 2], at[column + 3]
-
-
-@part
 def _scratch(head_dim, units):  # pyright: ignore
     """Floats of expanded weights, and of a scale and a bias for each group of at least 32."""
-    return max(head_dim, PIECE) * (PART + units // 16)
+    return most(head_dim, PIECE) * (PART + units // 16)
 
 
 @kernel()
 def prompt(
-    format, counters, base, layers, sizes, spans, shared, angles, eps, x, normed, mixed, hidden,
-    work,
+    format, counters, base, layers, sizes, counts, spans, shared, angles, eps,
+    x, normed, mixed, hidden, work,
 ):  # fmt: skip  # pyright: ignore
     """Take pieces until none is left; how many this thread computed.
 
@@ -157,6 +156,7 @@ def prompt(
         layers: addresses, as of ``transformer.step``.
         sizes: C, number of heads, D, U, B, T, L, the room for them, the most positions of a row
             before its own, and the number of threads.
+        counts: of :func:`piece_counts`.
         spans, shared: as ``spans`` and ``before`` of ``transformer.step``.
         angles: (P, D, COLUMNS), cosines then sines, by which queries and keys turn; (0, D, COLUMNS)
             turns none.
@@ -166,101 +166,107 @@ def prompt(
 
     A thread returns when the last piece is taken, not when it is done.
     """
-    width, heads, head_dim, units = sizes[0], sizes[1], sizes[2], sizes[3]
-    rows, time, length, room, threads = sizes[4], sizes[5], sizes[6], sizes[7], sizes[9]
+    size, count_of = address(sizes), address(counts)
+    width, heads, head_dim, units = entry(size, 0), entry(size, 1), entry(size, 2), entry(size, 3)
+    rows, time, length, room = entry(size, 4), entry(size, 5), entry(size, 6), entry(size, 7)
+    threads = entry(size, 9)
     each = (time + COLUMNS - 1) // COLUMNS
     panels = rows * each
-    counts = (panels, heads, width // PIECE, panels, units // PIECE, width // PIECE)
+    table, span, shared_places = address(layers), address(spans), address(shared)
     in_x, in_normed, in_mixed = address(x), address(normed), address(mixed)
-    in_hidden = address(hidden)
+    in_hidden, all_turns, expanded = address(hidden), address(angles), address(work)
+    counter, layer_count, turning = address(counters), len(layers), len(angles) > 0
+    of_layer = 2 * panels + heads + 2 * (width // PIECE) + units // PIECE
     narrow, wide, of_head = width * LINE, units * LINE, head_dim * LINE
     # This thread's own room, behind that for expanded weights.
-    found = address(work) + 4 * _scratch(head_dim, units)
-    scores = found + panels * max(of_head, PIECE * LINE)
+    found = expanded + 4 * _scratch(head_dim, units)
+    scores = found + panels * most(of_head, PIECE * LINE)
     computed = 0
     while True:
-        layer, stage, piece = take(counters, base, len(layers), counts, 0)
+        layer, stage, piece = take(counter, base, layer_count, count_of, 6, layer_count * of_layer)
         if stage < 0:
             break
         computed += 1
-        at = layers[layer]
+        at = table + 8 * FIELDS * layer
         if stage == 0 or stage == 3:
             column = NORM1 if stage == 0 else NORM2
-            place = piece * narrow
-            if at[column + 1] != 0:
-                lanewise.norm(
-                    in_x + place, width, at[column], at[column + 1], eps, in_normed + place
-                )
+            weight, bias = entry(at, column), entry(at, column + 1)
+            source, target = in_x + piece * narrow, in_normed + piece * narrow
+            if bias != 0:
+                lanewise.norm(source, width, weight, bias, eps, target)
             else:
-                lanewise.rms_norm(in_x + place, width, at[column], eps, in_normed + place)
+                lanewise.rms_norm(source, width, weight, eps, target)
         elif stage == 1:
             first = piece * head_dim
             for i in range(2, -1, -1):
                 # Of the next matrix no line is asked for, but of this one's next head.
-                after = min(first + threads * head_dim, width - head_dim)
+                after = least(first + threads * head_dim, width - head_dim)
                 _product(
-                    format, _linear(at, QUERY + 4 * i), width, first, head_dim, panels, in_normed,
-                    narrow, False, found, of_head, work, after,
+                    format, at + 8 * (QUERY + 4 * i), width, first, head_dim, panels, in_normed,
+                    narrow, False, found, of_head, expanded, after,
                 )  # fmt: skip
                 for panel in range(panels):
                     place = found + panel * of_head
-                    if i < 2 and len(angles) > 0:
-                        turns = address(angles) + panel * of_head
+                    if i < 2 and turning:
+                        turns = all_turns + panel * of_head
                         rotate(place, turns, head_dim * COLUMNS)
                     if i > 0:
                         row, begun = panel // each, panel % each * COLUMNS
-                        held = at[KEYS] if i == 1 else at[VALUES]
+                        held = entry(at, KEYS if i == 1 else VALUES)
                         slot = (row * heads + piece) * room + length - time + begun
-                        columns = min(COLUMNS, time - begun)
+                        columns = least(COLUMNS, time - begun)
                         _keep(place, head_dim, columns, held + 4 * slot * head_dim)
             for panel in range(panels):
                 row, before = panel // each, length - time + panel % each * COLUMNS
                 slab = 4 * (row * heads + piece) * room * head_dim
-                other = 4 * piece * spans[row, 2] * head_dim
+                other = 4 * piece * entry(span, 3 * row + 2) * head_dim
+                place = shared_places + 16 * (layer * rows + row)
                 _attend(
-                    found + panel * of_head, (shared[layer, row, 0] + other, at[KEYS] + slab),
-                    (shared[layer, row, 1] + other, at[VALUES] + slab), spans[row, 1],
-                    spans[row, 0], before, min(length, before + COLUMNS), head_dim,
+                    found + panel * of_head, entry(place, 0) + other, entry(place, 1) + other,
+                    entry(span, 3 * row + 1), entry(at, KEYS) + slab, entry(at, VALUES) + slab,
+                    entry(span, 3 * row), before, least(length, before + COLUMNS), head_dim,
                     in_mixed + panel * narrow + piece * of_head, scores,
                 )  # fmt: skip
         elif stage == 4:
             first = piece * PIECE
-            after = min(first + threads * PIECE, units - PIECE)
+            after = least(first + threads * PIECE, units - PIECE)
             target = in_hidden + first * LINE
             _product(
-                format, _linear(at, ENTER), width, first, PIECE, panels, in_normed, narrow,
-                False, target, wide, work, after,
+                format, at + 8 * ENTER, width, first, PIECE, panels, in_normed, narrow,
+                False, target, wide, expanded, after,
             )  # fmt: skip
-            if at[GATE] != 0:
+            if entry(at, GATE) != 0:
                 _product(
-                    format, _linear(at, GATE), width, first, PIECE, panels, in_normed, narrow,
-                    False, found, PIECE * LINE, work, after,
+                    format, at + 8 * GATE, width, first, PIECE, panels, in_normed, narrow,
+                    False, found, PIECE * LINE, expanded, after,
                 )  # fmt: skip
             for panel in range(panels):
                 place = target + panel * wide
-                if at[GATE] != 0:
+                if entry(at, GATE) != 0:
                     swiglu(place, found + panel * PIECE * LINE, PIECE * COLUMNS)
                 else:
                     gelu(place, 0, PIECE * COLUMNS)
         else:
             first = piece * PIECE
-            after = min(first + threads * PIECE, width - PIECE)
+            after = least(first + threads * PIECE, width - PIECE)
             column, inputs, source, stride = OUT, width, in_mixed, narrow
             if stage == 5:
                 column, inputs, source, stride = LEAVE, units, in_hidden, wide
             _product(
-                format, _linear(at, column), inputs, first, PIECE, panels, source, stride,
-                True, in_x + first * LINE, narrow, work, after,
+                format, at + 8 * column, inputs, first, PIECE, panels, source, stride,
+                True, in_x + first * LINE, narrow, expanded, after,
             )  # fmt: skip
-        finish(counters)
+        finish(counter)
     return computed
 
 
-def piece_count(layers: int, sizes: np.ndarray) -> int:
-    """How many pieces a prompt has."""
+def piece_counts(sizes: np.ndarray) -> np.ndarray:
+    """How many pieces the stages of a layer have, and the head, which is no part of a prompt."""
     width, heads, _, units, rows, time, *_ = map(int, sizes)
     panels = rows * -(-time // COLUMNS)
-    return layers * (2 * panels + heads + 2 * (width // PIECE) + units // PIECE)
+    products = (width // PIECE, units // PIECE)
+    counts = (panels, heads, products[0], panels, products[1], products[0], 0)
+    return np.array(counts, np.int64)
 
 
 def work_floats(sizes: np.ndarray) -> int:
@@ -269,14 +275,22 @@ def work_floats(sizes: np.ndarray) -> int:
     panels = rows * -(-time // COLUMNS)
     scores = before + length + 3 * ROWS
     found = panels * max(head_dim, PIECE)
-    return _scratch.py_func(head_dim, units) + (found + scores) * COLUMNS
+    expanded = max(head_dim, PIECE) * (PART + units // 16)
+    return expanded + (found + scores) * COLUMNS
 
 
-def compile_prompt(format: Format) -> None:
-    """Compile what a prompt needs of blocks of this format, or read it from the cache."""
+def wanted(format: Format) -> list[tuple[Kernel, Sequence[Any]]]:
+    """The kernel for blocks of this format, with the types of its arguments."""
     integers, table = types.int64[::1], types.int64[:, ::1]
     panels, places = types.float32[:, :, ::1], types.int64[:, :, ::1]
     arguments: list[Any] = [format.numba_type, integers, types.int64, table]
-    arguments += [integers, table, places, panels, types.float32, *[panels] * 4, types.float32[::1]]
-    prompt.compile(*arguments)
-    wait.compile(integers, types.int64)
+    arguments += [
+        *[integers] * 2,
+        table,
+        places,
+        panels,
+        types.float32,
+        *[panels] * 4,
+        types.float32[::1],
+    ]
+    return [(prompt, arguments)]

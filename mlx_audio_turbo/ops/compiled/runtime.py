@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
 import platform
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from ...errors import OptionError
-from ...files.paths import own_folder
+from . import place
 
 logger = logging.getLogger("mlx_audio_turbo")
 
 SWITCH = "MLX_AUDIO_TURBO_COMPILED"
 """``off`` in this variable runs without compiled kernels."""
-CACHE = "NUMBA_CACHE_DIR"
-"""Numba's own variable for where compiled code is kept."""
 X86_FEATURES = ("avx2", "fma", "f16c")
 """What a processor must have; without them a half-precision weight is converted by a function."""
 # What reading a damaged file of compiled code can raise.
@@ -93,6 +85,18 @@ class Kernel:
             first = str(error).strip().partition("\n")[0]
             raise CannotCompileError(f"{self._function.__name__}: {first}") from error
 
+    def is_kept(self, *types: Any) -> bool:
+        """Whether the code for these types is compiled or in the cache, or cannot be kept there."""
+        dispatcher = self._dispatcher()
+        cache = dispatcher._cache
+        if types in dispatcher.overloads or not hasattr(cache, "_cache_file"):
+            return True
+        try:
+            key = cache._index_key(types, dispatcher.targetctx.codegen())
+            return key in cache._cache_file._load_index()
+        except compiling_errors():
+            return True
+
     def __call__(self, *arguments: Any) -> Any:
         return (self._compiled or self._dispatcher())(*arguments)
 
@@ -106,24 +110,6 @@ class Kernel:
 def kernel(*, fastmath: bool = False) -> Callable[[Callable[..., Any]], Kernel]:
     """Decorate a function that Python calls; it is compiled at :meth:`Kernel.compile`."""
     return lambda function: Kernel(function, fastmath=fastmath)
-
-
-def in_background(task: Callable[[], object], *, name: str) -> threading.Thread:
-    """Run ``task``, which compiles, in a thread that the process waits for at its end.
-
-    Whoever needs the kernel compiles it again: that waits for this thread, and meets its error.
-    """
-
-    def run() -> None:
-        try:
-            task()
-        except compiling_errors() as error:
-            logger.info(f"{name} could not be compiled: {error}")
-
-    # No daemon: a process that ends inside of LLVM may crash.
-    thread = threading.Thread(target=run, name=f"compiling {name}", daemon=False)
-    thread.start()
-    return thread
 
 
 def compiling_errors() -> tuple[type[Exception], ...]:
@@ -140,8 +126,10 @@ def _dispatcher(function: Callable[..., Any], fastmath: bool) -> Any:
     """Numba's form of ``function``, with a place for its code where there is one."""
     import numba
 
-    made: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
-    folder = _folder()
+    from .parts import OPTIONS
+
+    made: Any = numba.njit(fastmath=fastmath, **OPTIONS)(function)
+    folder = place.folder()
     if folder is None:
         return made
     try:
@@ -179,25 +167,3 @@ def _dispatcher(function: Callable[..., Any], fastmath: bool) -> Any:
         finally:
             config.CACHE_DIR = before  # pyright: ignore[reportAttributeAccessIssue]
     return made
-
-
-@cache
-def _folder() -> Path | None:
-    """Where compiled code is kept; None where no folder can be written.
-
-    Numba looks at the file of a kernel alone to see whether its code is still right. A kernel is
-    made of other files too, hence the digest.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    try:
-        base = own_folder(CACHE, lambda: platformdirs.user_cache_dir("mlx_audio_turbo"))
-        folder = base / f"kernels-{digest.hexdigest()[:16]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, OptionError) as error:
-        logger.info(f"compiled code is not kept: {error}")
-        return None
-    return folder

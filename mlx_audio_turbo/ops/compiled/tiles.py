@@ -14,7 +14,8 @@ from typing import Any
 from numba.core import cgutils, types
 
 from . import vectors as v
-from .words import apart, intrinsic, part
+from .parts import part
+from .words import apart, intrinsic
 
 VECTORS = 3
 ROWS = 8 if v.WIDTH == 16 else 4
@@ -180,12 +181,13 @@ def multiply_parts(a, a_row, a_step, a_part, b, b_step, b_part, parts, count, c,
 def convolve(weight, bias, x, x_row, inputs, taps, dilation, added, added_row, c, c_row, rows):  # pyright: ignore
     """c (rows, COLUMNS): a convolution of x (inputs, time), whose first column is the first tap's.
 
-    ``weight`` is (rows, taps, inputs), ``bias`` (rows,).
+    ``weight`` is (rows, taps, inputs), ``bias`` (rows,), or 0 where there is none.
     """
     for row in range(0, rows, ROWS):
         more = added + row * added_row if added != 0 else 0
+        of_rows = bias + 4 * row if bias != 0 else 0
         tile(
             weight + row * 4 * taps * inputs, 4 * taps * inputs, 4, 4 * inputs,
             x, x_row, 4 * dilation, taps, inputs,
-            bias + 4 * row, more, added_row, c + row * c_row, c_row,
+            of_rows, more, added_row, c + row * c_row, c_row,
         )  # fmt: skip

@@ -6,6 +6,7 @@ The functions take llvmlite's builder and give values; kernels call them inside 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,6 +65,37 @@ def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     name = f"llvm.fma.v{type.count}f32" if isinstance(type, ir.VectorType) else "llvm.fma.f32"
     function = ir.FunctionType(type, [type] * 3)
     return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [a, b, c])
+
+
+def root(builder: Any, x: Any) -> Any:
+    """The square root of a float32, or of those of a vector."""
+    name = f"llvm.sqrt.v{x.type.count}f32" if isinstance(x.type, ir.VectorType) else "llvm.sqrt.f32"
+    function = ir.FunctionType(x.type, [x.type])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [x])
+
+
+# The Taylor series of e ** r up to r ** 6; |r| is at most ln(2) / 2, and the error 1 unit.
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440054690583e-4
+_SERIES = [1 / math.factorial(n) for n in range(7, -1, -1)]
+
+
+def exp(builder: Any, x: Any) -> Any:
+    """e to the power of each value; below -87 the smallest normal number."""
+    # The comparison is false for what is not a number, which then stays.
+    x = larger(builder, filled(-87.0), x)
+    x = builder.select(builder.fcmp_ordered(">", x, filled(88.0)), filled(88.0), x)
+    name = f"llvm.rint.v{WIDTH}f32"
+    function = ir.FunctionType(VECTOR, [VECTOR])
+    rint = cgutils.get_or_insert_function(builder.module, function, name)
+    power = builder.call(rint, [builder.fmul(x, filled(1 / math.log(2)))])
+    rest = fma(builder, power, filled(-_LN2_HIGH), x)
+    rest = fma(builder, power, filled(-_LN2_LOW), rest)
+    y = filled(_SERIES[0])
+    for factor in _SERIES[1:]:
+        y = fma(builder, y, rest, filled(factor))
+    exponent = builder.add(builder.fptosi(power, INTEGERS), filled(127, INTEGERS))
+    scale = builder.bitcast(builder.shl(exponent, filled(23, INTEGERS)), VECTOR)
+    return builder.fmul(y, scale)
 
 
 def folded(builder: Any, vector: Any, both: Callable[[Any, Any, Any], Any]) -> Any:

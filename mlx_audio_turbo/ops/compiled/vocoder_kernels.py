@@ -6,14 +6,18 @@ Every argument that is not a size is an address.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numba.core import types
 
 from . import lanewise
-from .runtime import kernel
+from .parts import part
+from .runtime import Kernel, kernel
 from .tiles import COLUMNS, ROWS, tile
 from .vectors import WIDTH
-from .words import ADDRESSES, VALUES, address, part
+from .words import ADDRESSES, VALUES, address, entry, least, most
 
 MARGIN = 128
 """Steps; more than any unit of the network reads beyond the ends, and a tile."""
@@ -26,7 +30,9 @@ def _zero(place, count):  # pyright: ignore
 
 
 @part
-def _convolve(weight, bias, x, x_row, channels, taps, dilation, added, c, row_bytes, columns):  # pyright: ignore
+def _convolve(
+    weight, bias, x, x_row, channels, taps, dilation, added, added_row, c, c_row, columns
+):  # pyright: ignore
     """c (channels, columns): the convolution of x, whose first column is the first tap's.
 
     The last tile overlaps the one before it, or goes beyond the columns where there is one alone.
@@ -34,12 +40,12 @@ def _convolve(weight, bias, x, x_row, channels, taps, dilation, added, c, row_by
     for row in range(0, channels, ROWS):
         place = weight + row * 4 * taps * channels
         for start in range(0, columns, COLUMNS):
-            first = 4 * min(start, max(0, columns - COLUMNS))
-            more = added + row * row_bytes[0] + first if added != 0 else 0
+            first = 4 * least(start, most(0, columns - COLUMNS))
+            more = added + row * added_row + first if added != 0 else 0
             tile(
                 place, 4 * taps * channels, 4, 4 * channels,
                 x + first, x_row, 4 * dilation, taps, channels,
-                bias + 4 * row, more, row_bytes[0], c + row * row_bytes[1] + first, row_bytes[1],
+                bias + 4 * row, more, added_row, c + row * c_row + first, c_row,
             )  # fmt: skip
 
 
@@ -49,7 +55,7 @@ def residual(x, y, time, channels, taps, dilation, start, stop, weights, scratch
 
     weights: of each half the two factors of Snake, the convolution and its bias.
     """
-    line = 4 * (time + 2 * MARGIN)
+    line, table = 4 * (time + 2 * MARGIN), address(weights)
     half = taps // 2
     wide = dilation * half
     columns = stop - start
@@ -65,20 +71,21 @@ def residual(x, y, time, channels, taps, dilation, start, stop, weights, scratch
             source + channel * line,
             window1 + channel * row1,
             vectors,
-            lanewise.value(weights[0] + 4 * channel),
-            lanewise.value(weights[1] + 4 * channel),
+            lanewise.value(entry(table, 0) + 4 * channel),
+            lanewise.value(entry(table, 1) + 4 * channel),
         )
     _convolve(
-        weights[2],
-        weights[3],
+        entry(table, 2),
+        entry(table, 3),
         window1,
         row1,
         channels,
         taps,
         dilation,
         0,
+        0,
         window2,
-        (0, row2),
+        row2,
         inner,
     )
     for channel in range(channels):
@@ -87,8 +94,8 @@ def residual(x, y, time, channels, taps, dilation, start, stop, weights, scratch
             row,
             row,
             tiles // WIDTH,
-            lanewise.value(weights[4] + 4 * channel),
-            lanewise.value(weights[5] + 4 * channel),
+            lanewise.value(entry(table, 4) + 4 * channel),
+            lanewise.value(entry(table, 5) + 4 * channel),
         )
         # What lies outside of the signal is zero.
         if start < half:
@@ -98,26 +105,28 @@ def residual(x, y, time, channels, taps, dilation, start, stop, weights, scratch
             _zero(row + 4 * (inner - outside), outside)
     target = 4 * (MARGIN + start)
     _convolve(
-        weights[6], weights[7], window2, row2, channels, taps, 1, x + target, y + target,
-        (line, line), columns,
+        entry(table, 6), entry(table, 7), window2, row2, channels, taps, 1,
+        x + target, line, y + target, line, columns,
     )  # fmt: skip
     if stop == time:
         for channel in range(channels):
-            _zero(y + channel * line + 4 * (MARGIN + time), min(COLUMNS, MARGIN))
+            _zero(y + channel * line + 4 * (MARGIN + time), least(COLUMNS, MARGIN))
 
 
 @kernel()
 def transpose(x, rows, columns, x_row, y, y_row):  # pyright: ignore
     """y (columns, rows) = x (rows, columns) transposed."""
     for first in range(0, rows, 16):
-        last = min(rows, first + 16)
+        last = least(rows, first + 16)
         for column in range(columns):
             target = y + column * y_row
             for row in range(first, last):
                 lanewise.put(target + 4 * row, lanewise.value(x + row * x_row + 4 * column))
 
 
-def compile_all() -> None:
-    """Compile the kernels of this module, or read them from the cache."""
-    residual.compile(*[types.int64] * 8, ADDRESSES, VALUES)
-    transpose.compile(*[types.int64] * 6)
+def wanted() -> list[tuple[Kernel, Sequence[Any]]]:
+    """The kernels of this module, with the types of their arguments."""
+    return [
+        (residual, [*[types.int64] * 8, ADDRESSES, VALUES]),
+        (transpose, [types.int64] * 6),
+    ]

@@ -1,25 +1,17 @@
-"""Words for kernels: what numba's own language lacks.
-
-A ``Vector`` is ``WIDTH`` values of float32 in registers. Addresses are integers.
-"""
+"""Words for kernels: what numba's own language lacks. Addresses are integers."""
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import extending
 from numba.core import cgutils, types
-from numba.extending import models, register_model
 
 from . import vectors as v
 
-part: Any = numba.njit(nogil=True)
-"""Decorates a function that kernels call."""
 intrinsic: Any = extending.intrinsic
 """Numba's own, which a checker of types takes for a function of two arguments more."""
 ADDRESSES = types.Array(types.int64, 1, "C")
@@ -29,46 +21,9 @@ VALUES = types.Array(types.float32, 1, "C")
 WIDTH = v.WIDTH
 
 
-class _VectorType(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name="Vector")
-
-
-VECTOR = _VectorType()
-
-
-@register_model(_VectorType)
-class _Model(models.PrimitiveModel):
-    def __init__(self, manager: Any, type: Any):
-        super().__init__(manager, type, v.VECTOR)
-
-
-def _vectors(made: Callable[..., Any]) -> Callable[[Any, Any, Any, Any], Any]:
+def _word(made: Callable[..., Any]) -> Callable[[Any, Any, Any, Any], Any]:
     """The code generator of a word that is ``made(builder, *arguments)``."""
     return lambda context, builder, signature, arguments: made(builder, *arguments)
-
-
-@intrinsic
-def load(typing: Any, address: Any) -> Any:
-    """The vector at ``address``."""
-    return VECTOR(types.int64), _vectors(lambda builder, at: v.load(builder, at, v.VECTOR))
-
-
-@intrinsic
-def load_one(typing: Any, address: Any) -> Any:
-    """The float32 at ``address``."""
-    return types.float32(types.int64), _vectors(lambda builder, at: v.load(builder, at, v.FLOAT))
-
-
-@intrinsic
-def store(typing: Any, value: Any, address: Any) -> Any:
-    """Write a vector, or a float32, to ``address``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v.store(builder, *arguments)
-        return context.get_dummy_value()
-
-    return types.void(value, types.int64), generate
 
 
 @intrinsic
@@ -83,113 +38,6 @@ def ask(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def filled(typing: Any, value: Any) -> Any:
-    """A vector with the float32 ``value`` everywhere."""
-    return VECTOR(types.float32), _vectors(v.repeated)
-
-
-@intrinsic
-def add(typing: Any, a: Any, b: Any) -> Any:
-    """``a + b``."""
-    return VECTOR(VECTOR, VECTOR), _vectors(lambda builder, a, b: builder.fadd(a, b))
-
-
-@intrinsic
-def subtract(typing: Any, a: Any, b: Any) -> Any:
-    """``a - b``."""
-    return VECTOR(VECTOR, VECTOR), _vectors(lambda builder, a, b: builder.fsub(a, b))
-
-
-@intrinsic
-def times(typing: Any, a: Any, b: Any) -> Any:
-    """``a * b``."""
-    return VECTOR(VECTOR, VECTOR), _vectors(lambda builder, a, b: builder.fmul(a, b))
-
-
-@intrinsic
-def divide(typing: Any, a: Any, b: Any) -> Any:
-    """``a / b``."""
-    return VECTOR(VECTOR, VECTOR), _vectors(lambda builder, a, b: builder.fdiv(a, b))
-
-
-@intrinsic
-def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, rounded once."""
-    return VECTOR(VECTOR, VECTOR, VECTOR), _vectors(v.fma)
-
-
-@intrinsic
-def larger(typing: Any, a: Any, b: Any) -> Any:
-    """The larger of each pair."""
-    return VECTOR(VECTOR, VECTOR), _vectors(v.larger)
-
-
-@intrinsic
-def total(typing: Any, a: Any) -> Any:
-    """The sum of the values."""
-    return types.float32(VECTOR), _vectors(v.total)
-
-
-@intrinsic
-def scalar_products(typing: Any, a: Any, b: Any, b_row: Any, count: Any) -> Any:
-    """A vector of the products of the ``count`` bytes at a with each of ``WIDTH`` rows at b.
-
-    Each is added up like one ``fma`` after another, and ``total`` of these.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a, b, row, count = arguments
-        sums = [cgutils.alloca_once(builder, v.VECTOR) for _ in range(WIDTH)]
-        rows = [builder.add(b, builder.mul(row, v.I64(i))) for i in range(WIDTH)]
-        for each in sums:
-            builder.store(v.filled(0), each)
-        step = v.I64(4 * WIDTH)
-        with cgutils.for_range_slice(builder, v.I64(0), count, step, v.I64) as (offset, _):
-            left = v.load(builder, builder.add(a, offset), v.VECTOR)
-            for each, place in zip(sums, rows, strict=True):
-                right = v.load(builder, builder.add(place, offset), v.VECTOR)
-                builder.store(v.fma(builder, left, right, builder.load(each)), each)
-        return v.totals(builder, [builder.load(each) for each in sums])
-
-    return VECTOR(*[types.int64] * 4), generate
-
-
-@intrinsic
-def largest(typing: Any, a: Any) -> Any:
-    """The largest value."""
-    return types.float32(VECTOR), _vectors(lambda builder, a: v.folded(builder, a, v.larger))
-
-
-@intrinsic
-def exp(typing: Any, a: Any) -> Any:
-    """e to the power of each value; below -87 the smallest normal number."""
-    return VECTOR(VECTOR), _vectors(_exp)
-
-
-# The Taylor series of e ** r up to r ** 6; |r| is at most ln(2) / 2, and the error 1 unit.
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440054690583e-4
-_SERIES = [1 / math.factorial(n) for n in range(7, -1, -1)]
-
-
-def _exp(builder: Any, x: Any) -> Any:
-    # The comparison is false for what is not a number, which then stays.
-    x = v.larger(builder, v.filled(-87.0), x)
-    x = builder.select(builder.fcmp_ordered(">", x, v.filled(88.0)), v.filled(88.0), x)
-    name = f"llvm.rint.v{WIDTH}f32"
-    function = ir.FunctionType(v.VECTOR, [v.VECTOR])
-    rint = cgutils.get_or_insert_function(builder.module, function, name)
-    power = builder.call(rint, [builder.fmul(x, v.filled(1 / math.log(2)))])
-    rest = v.fma(builder, power, v.filled(-_LN2_HIGH), x)
-    rest = v.fma(builder, power, v.filled(-_LN2_LOW), rest)
-    y = v.filled(_SERIES[0])
-    for factor in _SERIES[1:]:
-        y = v.fma(builder, y, rest, v.filled(factor))
-    exponent = builder.add(builder.fptosi(power, v.INTEGERS), v.filled(127, v.INTEGERS))
-    scale = builder.bitcast(builder.shl(exponent, v.filled(23, v.INTEGERS)), v.VECTOR)
-    return builder.fmul(y, scale)
-
-
-@intrinsic
 def address(typing: Any, array: Any) -> Any:
     """Where the first value of an array lies."""
 
@@ -198,6 +46,40 @@ def address(typing: Any, array: Any) -> Any:
         return builder.ptrtoint(data, v.I64)
 
     return types.int64(array), generate
+
+
+@intrinsic
+def entry(typing: Any, table: Any, index: Any) -> Any:
+    """Integer ``index`` of the table at an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.add(arguments[0], builder.mul(arguments[1], v.I64(8)))
+        return builder.load(builder.inttoptr(place, v.I64.as_pointer()))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+def _compared(sign: str) -> Callable[[Any, Any, Any, Any], Any]:
+    """The code generator of the one of two integers that ``sign`` prefers."""
+    return _word(lambda builder, a, b: builder.select(builder.icmp_signed(sign, a, b), a, b))
+
+
+@intrinsic
+def least(typing: Any, a: Any, b: Any) -> Any:
+    """The smaller of two integers; numba's ``min`` takes a function more to compile."""
+    return types.int64(types.int64, types.int64), _compared("<")
+
+
+@intrinsic
+def most(typing: Any, a: Any, b: Any) -> Any:
+    """The larger of two integers."""
+    return types.int64(types.int64, types.int64), _compared(">")
+
+
+@intrinsic
+def root(typing: Any, a: Any) -> Any:
+    """The square root of a float32."""
+    return types.float32(types.float32), _word(v.root)
 
 
 @intrinsic
