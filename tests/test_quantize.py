@@ -359,10 +359,18 @@ def test_converting_compiles_what_the_folder_needs(
 ) -> None:
     """The kernels of the first sentence are then in the cache."""
     begun: list[object] = []
+    kept: list[bool] = []
     kind = networks.TurboT3
-    monkeypatch.setattr(kind, "start_compiling", lambda _, *given: begun.append(given))
+
+    def start(_: object, *given: object, keep: bool = False) -> None:
+        begun.append(given)
+        kept.append(keep)
+
+    monkeypatch.setattr(kind, "start_compiling", start)
     monkeypatch.setattr(kind, "reads_stored", lambda _: True)
-    monkeypatch.setattr(lanes, "compile_in_background", lambda: begun.append("lanes"))
+    monkeypatch.setattr(
+        lanes, "compile_in_background", lambda keep=False: start(0, "lanes", keep=keep)
+    )
     for name, expected in (("turbo", True), ("tiny", False)):
         begun.clear()
         source, made = tmp_path / f"{name}-source", tmp_path / name
@@ -370,10 +378,12 @@ def test_converting_compiles_what_the_folder_needs(
         assert main(["build", "--source", str(source), *options, "--output", str(made)]) == 0
         assert bool(begun) == (expected and not ops.on_gpu())
         if begun:
+            # It ends when the code is in the cache; what only speaks does not wait.
+            assert kept == [True, True]
             compiled_for = begun.copy()
             begun.clear()
             load(made)
-            assert begun == compiled_for
+            assert begun == compiled_for and kept[2:] == [False, False]
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])

@@ -134,7 +134,7 @@ def _elsewhere(jobs: Sequence[Job], *, keep: bool) -> bool:
                     while index := done.read(1):
                         _done([jobs[index[0]]])
                 process.wait()
-        except OSError as error:
+        except (OSError, IndexError) as error:
             logger.info(f"the process that compiles ended: {error}")
         finally:
             _done(jobs)

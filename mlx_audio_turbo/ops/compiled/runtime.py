@@ -43,6 +43,8 @@ def reason() -> str | None:
     try:
         from llvmlite import binding
         from numba.core import config
+
+        from . import formats, parts  # noqa: F401 what a version of numba may lack, they use
     except (ImportError, OSError, AttributeError) as error:
         return f"numba cannot be imported ({error})"
     if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
