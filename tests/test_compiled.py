@@ -97,7 +97,7 @@ def test_a_cache_that_cannot_be_written_fails_nothing(
 
         monkeypatch.setattr(IndexDataCacheFile, "save", full)
     monkeypatch.setenv(place.CACHE, str(folder))
-    monkeypatch.setattr(place, "folder", place.folder.__wrapped__)
+    monkeypatch.setattr(runtime, "place_of_code", place.folder.__wrapped__)
     kernel = compiled.kernel()(add_one)
     with caplog.at_level(logging.INFO, "mlx_audio_turbo"):
         kernel.compile(numba.types.int64)

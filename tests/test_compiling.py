@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlx_audio_turbo.ops import compiled
-from mlx_audio_turbo.ops.compiled import ahead, place
+from mlx_audio_turbo.ops.compiled import ahead, place, runtime
 
 needs_numba = pytest.mark.skipif(not compiled.available(), reason=str(compiled.reason()))
 JOB = ahead.Job("vocoder_kernels")
@@ -22,7 +22,7 @@ JOB = ahead.Job("vocoder_kernels")
 def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache, and kernels that this process has not compiled."""
     monkeypatch.setenv(place.CACHE, str(tmp_path))
-    monkeypatch.setattr(place, "folder", place.folder.__wrapped__)
+    monkeypatch.setattr(runtime, "place_of_code", place.folder.__wrapped__)
     monkeypatch.setattr(ahead, "_begun", {})
     kernels = [kernel for kernel, _ in JOB.kernels()]
     before = [kernel._compiled for kernel in kernels]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from . import place
+from .place import folder as place_of_code
 
 logger = logging.getLogger("mlx_audio_turbo")
 
@@ -44,7 +44,9 @@ def reason() -> str | None:
         from llvmlite import binding
         from numba.core import config
 
-        from . import formats, parts  # noqa: F401 what a version of numba may lack, they use
+        # What a version of numba may lack, these modules use.
+        from .formats import Format  # noqa: F401
+        from .parts import part  # noqa: F401
     except (ImportError, OSError, AttributeError) as error:
         return f"numba cannot be imported ({error})"
     if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
@@ -131,7 +133,7 @@ def _dispatcher(function: Callable[..., Any], fastmath: bool) -> Any:
     from .parts import OPTIONS
 
     made: Any = numba.njit(fastmath=fastmath, **OPTIONS)(function)
-    folder = place.folder()
+    folder = place_of_code()
     if folder is None:
         return made
     try:
