@@ -165,7 +165,11 @@ class CompiledTransformer:
         angles: np.ndarray | None,
         lanes: int,
     ) -> np.ndarray:
-        """Logits (B, V) of ``x`` (B, C) after the layers of ``table`` and the head."""
+        """Logits (B, V) of ``x`` (B, C), the last position, after the layers of ``table``.
+
+        Args:
+            table: the last rows of the whole table.
+        """
         room, before = cache.own[0].capacity, int(max(spans[:, 1]))
         sizes = (*self._sizes, len(x), cache.own[0].offset, room, before)
         buffers = self._buffers
@@ -175,7 +179,7 @@ class CompiledTransformer:
         # Threads that come late hold the arrays of their own step.
         arguments: list[Any] = [*self._formats, self._counters, self._base]
         arguments += [table, self._head_places, np.array(sizes, np.int64), self._counts]
-        arguments += [spans, cache.places_before(len(x))]
+        arguments += [spans, cache.places_before(len(x))[len(self._table) - len(table) :]]
         angles = self._no_angles if angles is None else np.ascontiguousarray(angles)
         arguments += [angles, self._eps, *buffers.arrays]
         self._run(
@@ -219,9 +223,11 @@ class CompiledTransformer:
         arguments += [np.empty_like(panels), np.empty_like(panels)]
         arguments += [np.empty((len(panels), units, COLUMNS), np.float32)]
         works = [np.empty(prompt.work_floats(sizes), np.float32) for _ in range(lanes)]
-        self._run(prompt.prompt, arguments, works, piece_count(len(self._layers), counts))
+        self._run(prompt.prompt, arguments, works, piece_count(len(self._layers) - 1, counts))
         last = panels.reshape(batch, -1, width, COLUMNS)[:, -1, :, (count - 1) % COLUMNS]
-        return self._one(self._table[:0], last, cache, spans, None, lanes)
+        # Keys and values of the last layer are there; the rest of it is the last position's.
+        turns = None if angles is None else angles[:, -1]
+        return self._one(self._table[-1:], last, cache, spans, turns, lanes)
 
     def _run(
         self, kernel: compiled.Kernel, arguments: list[Any], works: Sequence[np.ndarray], count: int

@@ -35,6 +35,8 @@ PIECE = 32
 """Outputs of a piece of a product; the sizes of a model are multiples of it."""
 PART = 1024
 """Inputs that are multiplied at a time: with the outputs of a head they fit a core's cache."""
+LAST = 6
+"""The stage behind those of the layers before the last."""
 MASKED = np.float32(-1e30)
 """A score."""
 
@@ -136,6 +138,16 @@ def _attend(
 
 
 @part
+def _norm(at, column, x, width, eps, y):  # pyright: ignore
+    """y (C, COLUMNS) = the norm of x at a column of the table's row."""
+    weight, bias = entry(at, column), entry(at, column + 1)
+    if bias != 0:
+        lanewise.norm(x, width, weight, bias, eps, y)
+    else:
+        lanewise.rms_norm(x, width, weight, eps, y)
+
+
+@part
 def _scratch(head_dim, units):  # pyright: ignore
     """Floats of expanded weights, and of a scale and a bias for each group of at least 32."""
     return most(head_dim, PIECE) * (PART + units // 16)
@@ -149,7 +161,8 @@ def prompt(
     """Take pieces until none is left; how many this thread computed.
 
     A layer's stages are a norm, by panels; attention, by heads; its projection, by outputs; the
-    other norm; and the two products of the feed-forward network.
+    other norm; and the two products of the feed-forward network. Of the last layer only keys and
+    values are computed, by heads: the rest is needed for the last position alone.
 
     Args:
         counters: shared by the threads; both stand at ``base`` before.
@@ -160,7 +173,7 @@ def prompt(
         spans, shared: as ``spans`` and ``before`` of ``transformer.step``.
         angles: (P, D, COLUMNS), cosines then sines, by which queries and keys turn; (0, D, COLUMNS)
             turns none.
-        x: (P, C, COLUMNS), the input, which becomes the output.
+        x: (P, C, COLUMNS), the input, which becomes the input of the last layer.
         normed, mixed: (P, C, COLUMNS). hidden: (P, U, COLUMNS).
         work: floats of this thread alone, :func:`work_floats`.
 
@@ -175,30 +188,32 @@ def prompt(
     table, span, shared_places = address(layers), address(spans), address(shared)
     in_x, in_normed, in_mixed = address(x), address(normed), address(mixed)
     in_hidden, all_turns, expanded = address(hidden), address(angles), address(work)
-    counter, layer_count, turning = address(counters), len(layers), len(angles) > 0
+    counter, before_last, turning = address(counters), len(layers) - 1, len(angles) > 0
     of_layer = 2 * panels + heads + 2 * (width // PIECE) + units // PIECE
     narrow, wide, of_head = width * LINE, units * LINE, head_dim * LINE
     # This thread's own room, behind that for expanded weights.
     found = expanded + 4 * _scratch(head_dim, units)
     scores = found + panels * most(of_head, PIECE * LINE)
-    computed = 0
+    computed, ready = 0, False
     while True:
-        layer, stage, piece = take(counter, base, layer_count, count_of, 6, layer_count * of_layer)
+        layer, stage, piece = take(
+            counter, base, before_last, count_of, LAST, before_last * of_layer + heads
+        )
         if stage < 0:
             break
         computed += 1
         at = table + 8 * FIELDS * layer
         if stage == 0 or stage == 3:
-            column = NORM1 if stage == 0 else NORM2
-            weight, bias = entry(at, column), entry(at, column + 1)
-            source, target = in_x + piece * narrow, in_normed + piece * narrow
-            if bias != 0:
-                lanewise.norm(source, width, weight, bias, eps, target)
-            else:
-                lanewise.rms_norm(source, width, weight, eps, target)
-        elif stage == 1:
+            place = piece * narrow
+            _norm(at, NORM1 if stage == 0 else NORM2, in_x + place, width, eps, in_normed + place)
+        elif stage == 1 or stage == LAST:
+            if stage == LAST and not ready:
+                # Each thread for itself: what another one has written there is the same.
+                for place in range(0, panels * narrow, narrow):
+                    _norm(at, NORM1, in_x + place, width, eps, in_normed + place)
+                ready = True
             first = piece * head_dim
-            for i in range(2, -1, -1):
+            for i in range(2, -1 if stage == 1 else 0, -1):
                 # Of the next matrix no line is asked for, but of this one's next head.
                 after = least(first + threads * head_dim, width - head_dim)
                 _product(
@@ -216,7 +231,7 @@ def prompt(
                         slot = (row * heads + piece) * room + length - time + begun
                         columns = least(COLUMNS, time - begun)
                         _keep(place, head_dim, columns, held + 4 * slot * head_dim)
-            for panel in range(panels):
+            for panel in range(panels if stage == 1 else 0):
                 row, before = panel // each, length - time + panel % each * COLUMNS
                 slab = 4 * (row * heads + piece) * room * head_dim
                 other = 4 * piece * entry(span, 3 * row + 2) * head_dim
@@ -261,11 +276,11 @@ def prompt(
 
 
 def piece_counts(sizes: np.ndarray) -> np.ndarray:
-    """How many pieces the stages of a layer have, and the head, which is no part of a prompt."""
+    """How many pieces the stages of a layer have, and the last layer's keys and values."""
     width, heads, _, units, rows, time, *_ = map(int, sizes)
     panels = rows * -(-time // COLUMNS)
     products = (width // PIECE, units // PIECE)
-    counts = (panels, heads, products[0], panels, products[1], products[0], 0)
+    counts = (panels, heads, products[0], panels, products[1], products[0], heads)
     return np.array(counts, np.int64)
 
 
