@@ -506,8 +506,10 @@ def test_a_prefix_belongs_to_a_voice_and_an_exaggeration(model: OriginalT3, voic
     calm, excited = (prefixes.get("anna", condition(voice, x)) for x in (0.5, 1.0))
     assert calm is not excited
     assert prefixes.get("anna", condition(voice, 0.5)) is calm
-    a, b = (np.array(prefix.arrays[0]) for prefix in (calm, excited))
-    assert {x.shape[2] for x in calm.arrays} == {2 + CONFIG.perceiver_queries}
+    held = 2 + CONFIG.perceiver_queries
+    assert calm.offset == held
+    # Buffers may have room behind what they hold.
+    a, b = (np.array(prefix.arrays[0])[:, :, :held] for prefix in (calm, excited))
     np.testing.assert_array_equal(a[:, :, :-1], b[:, :, :-1])
     assert np.abs(a - b)[:, :, -1].max() > 1e-3
 
