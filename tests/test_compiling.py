@@ -24,6 +24,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(place.CACHE, str(tmp_path))
     monkeypatch.setattr(runtime, "place_of_code", place.folder.__wrapped__)
     monkeypatch.setattr(ahead, "_begun", {})
+    monkeypatch.setattr(ahead, "_workers", {})
     kernels = [kernel for kernel, _ in JOB.kernels()]
     before = [kernel._compiled for kernel in kernels]
     for kernel in kernels:
@@ -37,7 +38,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def begin_and_wait(**options: bool) -> None:
-    compiled.in_background([JOB], name="a test", processes=1, **options)
+    compiled.in_background([JOB], name="a test", worker=0, **options)
     compiled.compile_jobs([JOB])
 
 
@@ -62,9 +63,21 @@ def test_another_process_compiles_and_a_warm_cache_starts_none(
     def fail(*_: object, **__: object) -> bool:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(ahead, "_elsewhere", fail)
+    monkeypatch.setattr(ahead, "_give", fail)
     begin_and_wait()
     assert here() == [0, 2]
+
+
+@needs_numba
+def test_a_worker_takes_more_until_it_has_none(cold: Path) -> None:
+    jobs = [JOB, ahead.Job("pieces")]
+    for job in jobs:
+        compiled.in_background([job], name="a test", worker=0)
+    assert all(begun.wait(60) for begun in list(ahead._begun.values()))
+    compiled.compile_jobs([JOB])
+    assert here() == [0, 2]
+    ahead._workers[0]._process.wait(60)
+    assert not ahead._workers[0].take(jobs)
 
 
 def frozen(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

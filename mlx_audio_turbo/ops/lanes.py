@@ -44,9 +44,9 @@ def compile_in_background(*, keep: bool = False) -> None:
         keep: this process does not end before the code is in the cache.
     """
     if compiled.available():
-        # T3, which is needed first, has the other one of two cores.
-        processes = 1 if cores() > 2 else 0
-        compiled.in_background(_JOBS, name="S3Gen and the vocoder", processes=processes, keep=keep)
+        # On few cores behind what T3 needs first.
+        worker = None if cores() < 2 else 0 if cores() < 4 else 1
+        compiled.in_background(_JOBS, name="S3Gen and the vocoder", worker=worker, keep=keep)
 
 
 @cache

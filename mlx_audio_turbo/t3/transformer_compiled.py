@@ -288,9 +288,11 @@ def start_compiling(quantization: Quantization | None, floats: str, *, keep: boo
     blocks = head
     if quantization is not None:
         blocks = Format(quantization.bits, quantization.group_size, floats)
-    # The prompt is needed first; a core is left for this process.
-    processes = min(2, cores() // 2)
-    compiled.in_background(_jobs(blocks, head), name="T3", processes=processes, keep=keep)
+    # Each takes about a second, and a process compiles one kernel at a time.
+    prompt_job, step_job = _jobs(blocks, head)
+    worker = None if cores() < 2 else 0
+    compiled.in_background([step_job], name="a step of T3", worker=worker, keep=keep)
+    compiled.in_background([prompt_job], name="T3's prompt", worker=None, keep=keep)
 
 
 def compile_kernels(blocks: Format, head: Format) -> None:

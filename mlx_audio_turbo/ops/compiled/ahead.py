@@ -70,12 +70,15 @@ def compile_jobs(jobs: Sequence[Job]) -> None:
         job.run()
 
 
-def in_background(jobs: Sequence[Job], *, name: str, processes: int, keep: bool = False) -> None:
+def in_background(
+    jobs: Sequence[Job], *, name: str, worker: int | None, keep: bool = False
+) -> None:
     """Begin to compile. Whoever needs a kernel calls :func:`compile_jobs`, and meets its error.
 
     Args:
-        processes: how many others may compile what is not in the cache; with 0 a thread does.
-        keep: this process does not end before they do, so that the code is in the cache.
+        worker: the number of the other process that compiles what is not in the cache, after what
+            it was given before; None for a thread of this process.
+        keep: this process does not end before the worker is done, so that the code is in the cache.
     """
     with _lock:
         jobs = [job for job in jobs if job not in _begun or _begun[job].is_set()]
@@ -84,10 +87,9 @@ def in_background(jobs: Sequence[Job], *, name: str, processes: int, keep: bool 
     def run() -> None:
         ours = set(jobs)
         try:
-            missing = [job for job in jobs if not job.is_kept()] if processes else []
-            for share in (missing[i::processes] for i in range(processes)):
-                if share and _elsewhere(share, keep=keep):
-                    ours.difference_update(share)
+            missing = [] if worker is None else [job for job in jobs if not job.is_kept()]
+            if worker is not None and missing and _give(worker, missing):
+                ours.difference_update(missing)
             for job in jobs:
                 if job in ours:
                     job.run()
@@ -96,6 +98,9 @@ def in_background(jobs: Sequence[Job], *, name: str, processes: int, keep: bool 
             logger.info(f"{name} could not be compiled: {error}")
         finally:
             _done(ours)
+        if keep:
+            for job in jobs:
+                _begun[job].wait(PATIENCE)
 
     # No daemon: a process that ends inside of LLVM may crash.
     threading.Thread(target=run, name=f"compiling {name}", daemon=False).start()
@@ -106,15 +111,32 @@ def _done(jobs: Iterable[Job]) -> None:
         _begun[job].set()
 
 
-def _elsewhere(jobs: Sequence[Job], *, keep: bool) -> bool:
-    """Begin to compile in another process; whether one was started."""
+_workers: dict[int, _Worker] = {}
+_giving = threading.Lock()
+
+
+def _give(number: int, jobs: Sequence[Job]) -> bool:
+    """Have a worker compile; whether there is one."""
+    with _giving:
+        worker = _workers.get(number)
+        if worker is not None and worker.take(jobs):
+            return True
+        made = _process()
+        if made is None:
+            return False
+        _workers[number] = worker = _Worker(made)
+        return worker.take(jobs)
+
+
+def _process() -> subprocess.Popen[bytes] | None:
+    """Another process that compiles; None where it cannot be started."""
     program = Path(sys.executable or "").name.lower()
     if getattr(sys, "frozen", False) or not program.startswith("python"):
-        return False  # it is the application's own program
+        return None  # it is the application's own program
     path = [each for each in sys.path if isinstance(each, str)]
     try:
         # Without buffers: this process may end while a thread waits for a byte.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -123,35 +145,69 @@ def _elsewhere(jobs: Sequence[Job], *, keep: bool) -> bool:
         )
     except (OSError, ValueError) as error:
         logger.info(f"kernels are compiled in this process: {error}")
-        return False
+        return None
 
-    def follow() -> None:
+
+class _Worker:
+    """Another process that compiles one job after another, and ends when it has none."""
+
+    def __init__(self, process: subprocess.Popen[bytes]):
+        self._process, self._jobs, self._left = process, list[Job](), 0
+        self._lock, self._open = threading.Lock(), True
+
+    def take(self, jobs: Sequence[Job]) -> bool:
+        """Compile these too; False where the process has ended or is about to."""
+        to, first = self._process.stdin, not self._jobs
+        with self._lock:
+            if not self._open or to is None:
+                return False
+            try:
+                for job in jobs:
+                    to.write(json.dumps((job.module, job.formats)).encode() + b"\n")
+            except OSError as error:
+                logger.info(f"the process that compiles ended: {error}")
+                return False
+            self._jobs += jobs
+            self._left += len(jobs)
+        if first:
+            threading.Thread(target=self._follow, name="compiling elsewhere", daemon=True).start()
+        return True
+
+    def _follow(self) -> None:
         try:
-            if process.stdin is not None and process.stdout is not None:
-                with process.stdin as to:
-                    to.write(json.dumps([(job.module, job.formats) for job in jobs]).encode())
-                with process.stdout as done:
-                    while index := done.read(1):
-                        _done([jobs[index[0]]])
-                process.wait()
+            done = self._process.stdout
+            while done is not None and (index := done.read(1)):
+                _done([self._jobs[index[0]]])
+                with self._lock:
+                    self._left -= 1
+                    if not self._left:
+                        self._close()
         except (OSError, IndexError) as error:
             logger.info(f"the process that compiles ended: {error}")
         finally:
-            _done(jobs)
+            with self._lock:
+                self._close()
+            _done(self._jobs)
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process.wait()
 
-    threading.Thread(target=follow, name="compiling elsewhere", daemon=not keep).start()
-    return True
+    def _close(self) -> None:
+        """It reads to the end, and ends."""
+        self._open = False
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 def serve() -> None:
-    """Compile the jobs that standard input names; the number of each one that is done goes back."""
+    """Compile the jobs that lines name; the number of each one that is done goes back."""
     if hasattr(signal, "alarm"):
         signal.alarm(int(PATIENCE))
     gc.disable()
-    jobs = [Job(module, tuple(map(tuple, formats))) for module, formats in json.load(sys.stdin)]
-    for index, job in enumerate(jobs):
+    for index, line in enumerate(sys.stdin.buffer):
+        module, formats = json.loads(line)
         try:
-            job.run()
+            Job(module, tuple(map(tuple, formats))).run()
             os.write(1, bytes([index]))
         except BrokenPipeError:
             pass  # nobody waits; the next process finds the code

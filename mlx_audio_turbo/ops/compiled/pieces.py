@@ -8,10 +8,14 @@ in the same way by any thread, so that the result does not depend on how many th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numba.core import types
 
 from .parts import part
-from .runtime import kernel
+from .runtime import Kernel, kernel
 from .words import (
     address,
     count_shared,
@@ -103,3 +107,8 @@ def pieces_of(outputs: int, size: int) -> int:
 def piece_count(layers: int, counts: np.ndarray) -> int:
     """How many pieces there are in all, by ``counts`` as :func:`take` has them."""
     return layers * int(counts[:-1].sum()) + int(counts[-1])
+
+
+def wanted() -> list[tuple[Kernel, Sequence[Any]]]:
+    """The kernel of this module, with the types of its arguments."""
+    return [(wait, [types.int64[::1], types.int64])]

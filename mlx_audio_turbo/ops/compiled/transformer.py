@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numba.core import types
 
+from . import pieces
 from .attention import attend
 from .formats import Format
 from .layer_parts import added, copied, gelu, norm, rotate, scaled, swiglu
-from .pieces import finish, pieces_of, start_of, take, wait
+from .pieces import finish, pieces_of, start_of, take
 from .products import multiply, ordered
 from .runtime import Kernel, kernel
 from .words import WIDTH, address, entry, most, root
@@ -76,11 +77,11 @@ def step(
     in_x, in_mixed, in_middle = address(x), address(mixed), address(middle)
     in_hidden, in_logits, turns = address(hidden), address(logits), address(angles)
     shared, layer_count, turning = address(counters), len(layers), len(angles) > 0
-    pieces = layer_count * (heads + of_out + of_enter + of_leave) + of_head
+    piece_total = layer_count * (heads + of_out + of_enter + of_leave) + of_head
     scale = np.float32(1) / root(np.float32(head_dim))
     prepared, computed = np.int64(-1), 0
     while True:
-        layer, stage, piece = take(shared, base, layer_count, count_of, 4, pieces)
+        layer, stage, piece = take(shared, base, layer_count, count_of, 4, piece_total)
         if stage < 0:
             break
         computed += 1
@@ -216,4 +217,4 @@ def wanted(format: Format, head_format: Format) -> list[tuple[Kernel, Sequence[A
     arguments: list[Any] = [format.numba_type, head_format.numba_type, integers, types.int64]
     arguments += [table, *[integers] * 3, table, types.int64[:, :, ::1], floats, types.float32]
     arguments += [*[floats] * 5, types.float32[::1]]
-    return [(step, arguments), (wait, [integers, types.int64])]
+    return [(step, arguments), *pieces.wanted()]
