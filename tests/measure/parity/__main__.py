@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlx_audio_turbo.config import ModelConfig
+from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.presets import TURBO
 from mlx_audio_turbo_convert.synthetic.checkpoint import write_checkpoint
 
@@ -134,6 +135,7 @@ def main() -> int:
     parser.add_argument("--goldens", action="store_true", help="record tests/goldens instead")
     args = parser.parse_args()
     parts = [part for part in args.parts if part != DEMO]
+    blas.load()
 
     if args.goldens:
         tiny = checkpoint(args.work / "golden" / "tiny", GOLDEN)

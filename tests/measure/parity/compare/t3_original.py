@@ -10,7 +10,6 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from mlx_audio_turbo.config import OriginalT3Config, from_dict
-from mlx_audio_turbo.ops import blas
 from mlx_audio_turbo.options import SamplingOptions
 from mlx_audio_turbo.presets import MULTILINGUAL_T3, ORIGINAL_T3
 from mlx_audio_turbo.t3.decoder import Request
@@ -39,7 +38,6 @@ from .context import Context
 
 def rows(context: Context) -> Iterator[Row]:
     """The rows of both text tables, and of the filters."""
-    blas.load()  # as a folder's loading does
     recorded, small = context.reference("t3_original"), context.small
     for name, multilingual, preset in (
         ("english", False, ORIGINAL_T3),
