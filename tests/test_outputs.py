@@ -24,8 +24,7 @@ from mlx_audio_turbo.cli import voices as voices_command
 from mlx_audio_turbo.cli.destination import find_destination, write_file
 from mlx_audio_turbo.cli.resume import Journal
 from mlx_audio_turbo.files.atomic import replacing
-from mlx_audio_turbo.files.paths import user_path
-from mlx_audio_turbo.loading.catalog import cache_folder
+from mlx_audio_turbo.files.paths import cache_folder, user_path
 from mlx_audio_turbo.voice_library import find, voices_folder
 from mlx_audio_turbo_convert import __main__ as convert
 

@@ -18,7 +18,7 @@ from .. import ops
 from ..benchmark import machine
 from ..config import ModelConfig
 from ..errors import TurboError
-from ..loading.catalog import cache_folder
+from ..files.paths import cache_folder
 from ..ops import blas, cuda_kernels
 from ..presets import TURBO
 from . import folder, goldens, growing

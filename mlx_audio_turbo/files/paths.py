@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
+
 from ..errors import OptionError
 
 
@@ -86,3 +88,14 @@ def short_name(name: str, ending: str, folder: Path) -> str:
     while len(os.fsencode(name)) > room:
         name = name[:-1]
     return f"{name}{ending}"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``MLX_AUDIO_TURBO_CACHE`` or the user's cache.
+
+    Raises:
+        OptionError: the variable is not set and this user has no home folder.
+    """
+    return own_folder(
+        "MLX_AUDIO_TURBO_CACHE", lambda: platformdirs.user_cache_dir("mlx_audio_turbo")
+    )

@@ -15,10 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ..errors import ModelFolderError
-from ..files.paths import own_folder, user_path
+from ..files.paths import cache_folder, user_path
 from ..presets import BUNDLED, MADE, PUBLISHED
 from .hub import download
 
@@ -27,13 +25,6 @@ VOICES = "voices"
 DEFAULT_MODEL = PUBLISHED["turbo"]
 """The official checkpoint; converted once, then loaded from the cache."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``MLX_AUDIO_TURBO_CACHE`` or the user's cache."""
-    return own_folder(
-        "MLX_AUDIO_TURBO_CACHE", lambda: platformdirs.user_cache_dir("mlx_audio_turbo")
-    )
 
 
 def resolve(

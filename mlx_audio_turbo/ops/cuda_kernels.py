@@ -7,10 +7,9 @@ import os
 from importlib import metadata
 
 import mlx.core as mx
-import platformdirs
 
 from ..errors import OptionError
-from ..files.paths import own_folder
+from ..files.paths import cache_folder
 from .device import device
 
 logger = logging.getLogger("mlx_audio_turbo")
@@ -29,10 +28,7 @@ def keep_compiled() -> None:
     architecture = str(mx.device_info(device()).get("architecture", "unknown"))
     name = f"cuda-{metadata.version('mlx')}-{architecture}"
     try:
-        base = own_folder(
-            "MLX_AUDIO_TURBO_CACHE", lambda: platformdirs.user_cache_dir("mlx_audio_turbo")
-        )
-        folder = base / name
+        folder = cache_folder() / name
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, OptionError) as error:
         logger.info(f"kernels of CUDA are kept where MLX keeps them: {error}")
